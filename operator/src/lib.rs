@@ -1,0 +1,1 @@
+//! The operator: caches, snapshot, step, commit, notify.

@@ -1,0 +1,3 @@
+//! The operator: caches, snapshot, step, commit, notify.
+
+fn main() {}

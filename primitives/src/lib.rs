@@ -1,0 +1,1 @@
+//! The rules of each primitive as a pure step.

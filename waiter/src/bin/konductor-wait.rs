@@ -1,0 +1,3 @@
+//! Waits in an init container until the grant says go.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The tiny static program that waits in a pod's init container.

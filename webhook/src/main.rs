@@ -1,0 +1,3 @@
+//! The mutating admission webhook: parse, plan, patch.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! One way in for people and for CI.
+
+fn main() {}
