@@ -1,0 +1,101 @@
+{{/* The name of everything: the release's, with the chart's in it. */}}
+{{- define "konductor.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "konductor.controllerName" -}}
+{{ include "konductor.fullname" . }}-controller-manager
+{{- end -}}
+
+{{- define "konductor.webhookName" -}}
+{{ include "konductor.fullname" . }}-webhook
+{{- end -}}
+
+{{- define "konductor.caSecretName" -}}
+{{ include "konductor.fullname" . }}-ca
+{{- end -}}
+
+{{- define "konductor.controllerServiceAccount" -}}
+{{ default (include "konductor.controllerName" .) .Values.serviceAccount.name }}
+{{- end -}}
+
+{{- define "konductor.webhookServiceAccount" -}}
+{{ default (include "konductor.webhookName" .) .Values.webhook.serviceAccount.name }}
+{{- end -}}
+
+{{/* The operator as the API server knows it. */}}
+{{- define "konductor.controllerUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "konductor.controllerServiceAccount" . }}
+{{- end -}}
+
+{{- define "konductor.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of an object: (dict "root" $ "component" "webhook") */}}
+{{- define "konductor.labels" -}}
+{{ include "konductor.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* An image reference: (dict "root" $ "image" .Values.image) */}}
+{{- define "konductor.image" -}}
+{{- $repository := .image.repository -}}
+{{- with .root.Values.global.registry -}}
+{{- $parts := splitList "/" $repository -}}
+{{- $first := first $parts -}}
+{{- if and (gt (len $parts) 1) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) -}}
+{{- $parts = rest $parts -}}
+{{- end -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (join "/" $parts) -}}
+{{- end -}}
+{{- if .image.digest -}}
+{{ $repository }}@{{ .image.digest }}
+{{- else -}}
+{{ $repository }}:{{ default .root.Chart.AppVersion .image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/* The namespaces that the webhook leaves out. */}}
+{{- define "konductor.excludedNamespaces" -}}
+{{ list "kube-system" "kube-node-lease" .Release.Namespace | uniq | toJson }}
+{{- end -}}
+
+{{/* The port in ":8080" or "127.0.0.1:8080". */}}
+{{- define "konductor.portOf" -}}
+{{ splitList ":" . | last }}
+{{- end -}}
+
+{{/* What every pod of ours says about where it may run: (dict "root" $ "values" .Values.webhook) */}}
+{{- define "konductor.podPlacement" -}}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
