@@ -1,24 +1,18 @@
-//! The certificate authority: one CA in one Secret that all replicas share, and the leaves it issues.
+//! The certificate authority: one CA in one Secret that all replicas share.
 //!
 //! May touch: one Secret of our own namespace. What must stay true: the Secret is created once and never
-//! overwritten (a second CA would fight the first for `caBundle`), the first certificate of the bundle is the
-//! one whose key signs, and a leaf's key exists in memory only.
+//! overwritten (a second CA would fight the first for `caBundle`), and the first certificate of the bundle is the
+//! one whose key signs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use rustls::crypto::ring::sign::any_ecdsa_type;
-use rustls::sign::CertifiedKey;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Key of the Secret that holds the CA certificates, the current one first.
@@ -27,29 +21,19 @@ pub const CERTIFICATE_KEY: &str = "ca.crt";
 pub const PRIVATE_KEY_KEY: &str = "ca.key";
 
 /// Clocks of nodes differ: a certificate is valid a little earlier than it was made.
-const BACK_DATED: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const BACK_DATED: SignedDuration = SignedDuration::from_mins(5);
 const CA_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
-const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// kube's client has no read timeout of its own.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The CA that is current, with everything that should be trusted beside it.
 pub struct Authority {
     /// What signs; its certificate is `bundle[0]`.
-    issuer: Issuer<'static, KeyPair>,
+    pub(crate) issuer: Issuer<'static, KeyPair>,
     /// Current first. More than one while a rotation overlaps.
     bundle: Vec<CertificateDer<'static>>,
     bundle_pem: String,
-    not_after: Timestamp,
-}
-
-/// A certificate for serving, with its key.
-#[derive(Clone)]
-pub struct Leaf {
-    certified: Arc<CertifiedKey>,
-    dns_names: Vec<String>,
-    not_before: Timestamp,
-    not_after: Timestamp,
+    pub(crate) not_after: Timestamp,
 }
 
 /// Why there is no authority, or no leaf from it.
@@ -274,34 +258,9 @@ impl Pems {
     }
 }
 
-// ------------------------------------------------------------------------------------------------- leaves
+// --------------------------------------------------------------------------------------------- what it tells
 
 impl Authority {
-    /// Issues a serving certificate for these DNS names, good for 30 days (or as long as the CA itself).
-    pub fn issue(&self, dns_names: &[String], now: Timestamp) -> Result<Leaf, AuthorityError> {
-        let failed = |problem: String| AuthorityError::Issue { subject: dns_names.join(", "), problem };
-        let common_name = dns_names.first().ok_or_else(|| failed("no DNS name was given".to_owned()))?;
-        let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
-        let (not_before, not_after) = (now - BACK_DATED, (now + LEAF_LIFE).min(self.not_after));
-        let mut params = CertificateParams::new(dns_names).map_err(|error| failed(error.to_string()))?;
-        // A common name holds 64 characters; names are checked by the alternative names anyway.
-        let common_name: String = common_name.chars().take(64).collect();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, not_before, not_after);
-        let certificate = params.signed_by(&key, &self.issuer).map_err(|error| failed(error.to_string()))?;
-        let signing_key =
-            any_ecdsa_type(&PrivateKeyDer::from(key)).map_err(|error| failed(error.to_string()))?;
-        Ok(Leaf {
-            certified: Arc::new(CertifiedKey::new(vec![certificate.into()], signing_key)),
-            dns_names: dns_names.to_vec(),
-            not_before,
-            not_after,
-        })
-    }
-
     /// All certificates that clients should trust, as PEM, the current CA first.
     pub fn bundle_pem(&self) -> &str {
         &self.bundle_pem
@@ -318,50 +277,6 @@ impl Authority {
     }
 }
 
-impl Leaf {
-    /// The certificate itself.
-    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.certified.cert.first()
-    }
-
-    /// Certificate and key as a TLS server takes them.
-    pub fn certified(&self) -> &Arc<CertifiedKey> {
-        &self.certified
-    }
-
-    /// The names it is good for.
-    pub fn dns_names(&self) -> &[String] {
-        &self.dns_names
-    }
-
-    /// From when on it is valid.
-    pub fn not_before(&self) -> Timestamp {
-        self.not_before
-    }
-
-    /// Until when it is valid.
-    pub fn not_after(&self) -> Timestamp {
-        self.not_after
-    }
-
-    /// When a new one is due: after two thirds of its life.
-    pub fn renew_at(&self) -> Timestamp {
-        self.not_before + self.not_before.duration_until(self.not_after) / 3 * 2
-    }
-}
-
-impl std::fmt::Debug for Leaf {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Never the key.
-        formatter
-            .debug_struct("Leaf")
-            .field("dns_names", &self.dns_names)
-            .field("not_before", &self.not_before)
-            .field("not_after", &self.not_after)
-            .finish_non_exhaustive()
-    }
-}
-
 impl std::fmt::Debug for Authority {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -373,7 +288,7 @@ impl std::fmt::Debug for Authority {
 }
 
 /// rcgen speaks another crate's time; seconds added to the epoch need no second date library by name.
-fn set_validity(params: &mut CertificateParams, from: Timestamp, to: Timestamp) {
+pub(crate) fn set_validity(params: &mut CertificateParams, from: Timestamp, to: Timestamp) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let seconds = |at: Timestamp| Duration::from_secs(at.as_second().try_into().unwrap_or(0));
     params.not_before = epoch + seconds(from);
@@ -459,33 +374,5 @@ mod tests {
         set(&mut overlapping, CERTIFICATE_KEY, &[current.0, old.0].concat());
         let authority = Authority::from_secret(&overlapping, NAMESPACE, NAME, now()).unwrap();
         assert_eq!(authority.bundle().len(), 2);
-    }
-
-    #[test]
-    fn a_leaf_is_back_dated_lives_thirty_days_and_is_renewed_after_two_thirds() {
-        let leaf = Authority::ephemeral(now()).unwrap().issue(&["a.b.svc".to_owned()], now()).unwrap();
-        assert_eq!(leaf.not_before(), now() - BACK_DATED);
-        assert_eq!(leaf.not_after(), now() + LEAF_LIFE);
-        let due = now().duration_until(leaf.renew_at());
-        assert!(
-            due > SignedDuration::from_hours(24 * 19) && due < SignedDuration::from_hours(24 * 21),
-            "{due:?}"
-        );
-    }
-
-    #[test]
-    fn a_leaf_does_not_outlive_its_ca() {
-        let authority = Authority::ephemeral(now()).unwrap();
-        let late = authority.not_after() - SignedDuration::from_hours(1);
-        assert_eq!(
-            authority.issue(&["a.b.svc".to_owned()], late).unwrap().not_after(),
-            authority.not_after()
-        );
-    }
-
-    #[test]
-    fn no_name_no_certificate() {
-        let refused = Authority::ephemeral(now()).unwrap().issue(&[], now()).unwrap_err();
-        assert!(refused.to_string().contains("no DNS name was given"));
     }
 }

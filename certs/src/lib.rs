@@ -1,6 +1,6 @@
 //! The certificate authority of the webhook: issue, publish, hot-swap.
 //!
-//! Data passes through three rooms: [`authority`] (one CA in one Secret, leaves in memory) -> [`publish`]
+//! Data passes through three rooms: [`authority`] (one CA in one Secret, each [`leaf`] in memory) -> [`publish`]
 //! (its bundle becomes the `caBundle` of our webhook configuration) and [`serving`] (the leaf behind a TLS
 //! server, replaced while it serves).
 //!
@@ -8,9 +8,11 @@
 //! not the one in the Secret, and the trust test of readiness asks what the API server asks.
 
 pub mod authority;
+pub mod leaf;
 pub mod publish;
 pub mod serving;
 
-pub use authority::{Authority, AuthorityError, Leaf};
+pub use authority::{Authority, AuthorityError};
+pub use leaf::Leaf;
 pub use publish::{LiveBundles, PublishError, Publisher, trusted};
 pub use serving::{Serving, ServingError};

@@ -20,7 +20,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::authority::{Authority, CALL_TIMEOUT, CERTIFICATE_KEY, Leaf};
+use crate::authority::{Authority, CALL_TIMEOUT, CERTIFICATE_KEY};
+use crate::leaf::Leaf;
 
 /// Field manager of our one field.
 pub const FIELD_MANAGER: &str = "konductor-ca";

@@ -14,7 +14,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::authority::{Authority, AuthorityError, Leaf};
+use crate::authority::{Authority, AuthorityError};
+use crate::leaf::Leaf;
 
 /// How often the wall clock is asked whether a new leaf is due.
 const CHECK_PERIOD: Duration = Duration::from_secs(60);
