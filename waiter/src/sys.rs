@@ -1,0 +1,83 @@
+//! The system calls that std does not offer: signalfd, inotify, poll (and the time, which std offers at
+//! half a kilobyte).
+//!
+//! The only file with unsafe code. What must stay true: every function is safe to call with any argument, and every
+//! descriptor that leaves it is owned.
+#![allow(unsafe_code, reason = "system calls; each block says why it is sound")]
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The events that a swap of the kubelet's `..data` link, or a plain write, makes in a directory.
+const EVENTS: u32 = libc::IN_CREATE
+    | libc::IN_CLOSE_WRITE
+    | libc::IN_MOVED_TO
+    | libc::IN_DELETE
+    | libc::IN_DELETE_SELF
+    | libc::IN_MOVE_SELF
+    | libc::IN_ONLYDIR;
+
+/// The watch is over: the directory was removed, or its file system unmounted.
+pub(crate) const WATCH_ENDED: u32 = libc::IN_IGNORED | libc::IN_MOVE_SELF;
+
+/// Blocks SIGTERM and SIGINT for this thread and gives a descriptor from which they can be read instead.
+pub(crate) fn signals() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set, the others read it; the null pointer asks for no old mask; the new
+    // descriptor is ours alone.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        let descriptor = owned(libc::signalfd(-1, set.as_ptr(), libc::SFD_NONBLOCK | libc::SFD_CLOEXEC))?;
+        if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(descriptor)
+    }
+}
+
+/// Gives a descriptor that becomes readable when something changes in the directory.
+pub(crate) fn watch_directory(path: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the new descriptor is ours alone; the path is a C string that outlives the call.
+    unsafe {
+        let descriptor = owned(libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC))?;
+        if libc::inotify_add_watch(descriptor.as_raw_fd(), path.as_ptr(), EVENTS) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(descriptor)
+    }
+}
+
+/// Waits until one of the descriptors can be read, or the time is up. An interruption counts as time.
+pub(crate) fn wait_readable(descriptors: &[BorrowedFd<'_>], timeout_milliseconds: i32) {
+    let mut entries: Vec<libc::pollfd> = descriptors
+        .iter()
+        .map(|descriptor| libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+        .collect();
+    let count = libc::nfds_t::try_from(entries.len()).unwrap_or(0);
+    // SAFETY: the pointer and the count describe a vector that outlives the call, and so do the descriptors.
+    unsafe {
+        libc::poll(entries.as_mut_ptr(), count, timeout_milliseconds);
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    // SAFETY: with a null pointer the time is only returned.
+    unsafe { libc::time(std::ptr::null_mut()) }
+}
+
+/// Takes a descriptor that a system call returned.
+///
+/// # Safety
+/// It must be -1 or a descriptor that nobody else owns.
+unsafe fn owned(descriptor: libc::c_int) -> io::Result<OwnedFd> {
+    if descriptor == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the caller promised it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}

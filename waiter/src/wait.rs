@@ -1,0 +1,150 @@
+//! The loop: look at the grant file, judge, say what changed, wait.
+//!
+//! Touches the grant file (read), the mark, standard output and the clock once, at the start. What must stay true:
+//! `go` is obeyed only after its mark is on disk, a signal comes before a verdict, and each state of affairs is
+//! logged once, however often it is seen.
+
+use std::io::{self, Write};
+
+use crate::judge::{Myself, Standing, judge};
+use crate::mark::Mark;
+use crate::watch::Watch;
+use crate::{rfc3339, sys, text};
+
+/// A denial's exit code is this plus the denial's code.
+const DENIED: u8 = 64;
+/// The command line or the environment is wrong: no pod was waited for.
+const USAGE: u8 = 2;
+
+const HELP: &str = "\
+Waits until the operator of Konductor lets this pod start. It runs as an init container that Konductor's webhook injects.
+
+Usage: konductor-wait [--grant PATH] [--state DIR]
+
+  --grant PATH   the file with the verdict [default: /konductor/grant]
+  --state DIR    where used verdicts are remembered [default: /konductor-state]
+
+Environment: KONDUCTOR_POD_UID (needed), KONDUCTOR_POD_NAME, KONDUCTOR_POD_NAMESPACE, KONDUCTOR_WAITS_FOR, KONDUCTOR_SINCE.
+Exit code: 0 granted, 65 to 127 denied for good, 130 or 143 ended by a signal, 2 wrong usage.";
+
+/// What to wait for, and on whose behalf.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    // Paths are text here: printing a Path links a kilobyte and a half.
+    grant: String,
+    mark: Mark,
+    myself: Myself,
+    greeting: String,
+}
+
+/// Waits as the command line and the environment say, and returns the exit code.
+pub fn run(arguments: impl Iterator<Item = String>, variable: impl Fn(&str) -> Option<String>) -> u8 {
+    match Wait::new(arguments, variable, sys::now()) {
+        Ok(Some(wait)) => wait.to_the_end(),
+        Ok(None) => {
+            say(HELP);
+            0
+        }
+        Err(problem) => {
+            say(&format!("konductor-wait: {problem}\n\n{HELP}"));
+            USAGE
+        }
+    }
+}
+
+impl Wait {
+    fn new(
+        mut arguments: impl Iterator<Item = String>,
+        variable: impl Fn(&str) -> Option<String>,
+        now: i64,
+    ) -> Result<Option<Self>, String> {
+        let (mut grant, mut state) = ("/konductor/grant".to_owned(), "/konductor-state".to_owned());
+        while let Some(argument) = arguments.next() {
+            let (flag, value) = match argument.split_once('=') {
+                Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
+                None => (argument, None),
+            };
+            let target = match flag.as_str() {
+                "--grant" => &mut grant,
+                "--state" => &mut state,
+                "--help" | "-h" => return Ok(None),
+                other => return Err(format!("{other} is unknown")),
+            };
+            *target = value.or_else(|| arguments.next()).ok_or(format!("{flag} needs a value"))?;
+        }
+        let known = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let pod_uid = known("KONDUCTOR_POD_UID")
+            .ok_or("KONDUCTOR_POD_UID is not set, so no verdict could be recognised as ours")?;
+        let what = known("KONDUCTOR_WAITS_FOR").unwrap_or_else(|| "the operator's verdict".to_owned());
+        let since = known("KONDUCTOR_SINCE").unwrap_or_else(|| rfc3339::format(now));
+        let name = known("KONDUCTOR_POD_NAME").unwrap_or_else(|| "NAME".to_owned());
+        let namespace = known("KONDUCTOR_POD_NAMESPACE").unwrap_or_else(|| "NAMESPACE".to_owned());
+        Ok(Some(Self {
+            grant,
+            mark: Mark::new(state),
+            myself: Myself { pod_uid, started_at: now },
+            greeting: format!(
+                "waiting for {what}\nsince {since}\nwho holds it, and which place this pod has: \
+                 kubectl describe pod {name} -n {namespace}"
+            ),
+        }))
+    }
+
+    fn to_the_end(&self) -> u8 {
+        // First of all: as process 1 we are deaf to SIGTERM until it is redirected.
+        let mut watch = Watch::new(self.grant.as_ref());
+        say(&self.greeting);
+        let mut seen = Standing::Ungranted;
+        loop {
+            if let Some(signal) = watch.signal() {
+                say("asked to stop before it was granted");
+                return signal.0;
+            }
+            let standing = self.look();
+            let changed = standing != seen;
+            if changed {
+                say(&standing.to_string());
+            }
+            match standing {
+                Standing::Go(_) => return 0,
+                Standing::Denied { code, .. } => return DENIED.saturating_add(code),
+                waiting => seen = waiting,
+            }
+            watch.wait(matches!(seen, Standing::Unreadable(_)));
+        }
+    }
+
+    /// Where we stand. `Go` only after its mark is on disk.
+    fn look(&self) -> Standing {
+        let text = match text::read(&self.grant) {
+            Ok(text) => text,
+            Err(error) => {
+                return Standing::Unreadable(format!("{} cannot be read ({error})", self.grant));
+            }
+        };
+        // Nothing to judge: do not let a broken mark hide that there is no verdict yet.
+        if judge(&text, &self.myself, 0) == Standing::Ungranted {
+            return Standing::Ungranted;
+        }
+        let standing = match self.mark.highest_used() {
+            Ok(used) => judge(&text, &self.myself, used),
+            Err(problem) => return Standing::Unreadable(problem),
+        };
+        match standing {
+            Standing::Go(run) => match self.mark.set(run) {
+                Ok(()) => standing,
+                Err(problem) => Standing::Unreadable(problem),
+            },
+            other => other,
+        }
+    }
+}
+
+/// One or more lines to the container's log. Nobody reads it? Then there is nobody to complain to either.
+fn say(lines: &str) {
+    let mut output = io::stdout().lock();
+    let _ = output
+        .write_all(lines.as_bytes())
+        .and_then(|()| output.write_all(b"\n"))
+        .and_then(|()| output.flush());
+}
