@@ -1,0 +1,92 @@
+//! Mutex: one holder at a time.
+//!
+//! Types only; the rules are in `konductor-primitives`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::GoDuration;
+use crate::ledger::{Holder, Release, Waiter};
+
+/// What a Mutex should be.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "konductor.io",
+    version = "v1",
+    kind = "Mutex",
+    plural = "mutexes",
+    shortname = "kmx",
+    category = "konductor",
+    namespaced,
+    status = "MutexStatus",
+    derive = "PartialEq",
+    doc = "Mutual exclusion: of the Jobs and Pods annotated with konductor.io/mutex: NAME, one at a time runs its containers. The next one starts when the end of the last one is proven, not when a time is up.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Holder", type_ = "string", json_path = ".status.holder"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.holders[0].grantedAt"),
+    printcolumn(name = "Waiting", type_ = "integer", json_path = ".status.waiting"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.queue[0].name", priority = "1"),
+    printcolumn(name = "Token", type_ = "string", json_path = ".status.holders[0].token", priority = "1"),
+    printcolumn(
+        name = "Suspect",
+        type_ = "string",
+        json_path = ".status.holders[0].suspect",
+        priority = "1"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MutexSpec {
+    /// How long the holder may show no sign of life before it counts as lost, e.g. 30m. It is never the longest time
+    /// that a holder may run: who is alive keeps the lock. Accepted but not acted on in this version: a holder is
+    /// released when its end is proven, however long that takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s')")
+        .message("ttl must be longer than 0s, e.g. 30m; leave it out for release by proof only"))]
+    pub ttl: Option<GoDuration>,
+}
+
+/// Who holds a Mutex and who waits for it. Written by Konductor's operator only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MutexStatus {
+    /// The generation of the spec that this status is about.
+    pub observed_generation: Option<i64>,
+    /// Unlocked or Locked.
+    pub phase: Option<MutexPhase>,
+    /// Ready: this generation was accepted. Held: somebody holds. Stalled: a person must act.
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Who holds, as job/NAME or pod/NAME; absent while nobody does.
+    #[schemars(length(max = 260))]
+    pub holder: Option<String>,
+    /// The ledger: who is in it holds, and nobody else does. At most one entry.
+    #[schemars(length(max = 1))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub holders: Vec<Holder>,
+    /// How many wait.
+    pub waiting: i64,
+    /// The first ten that wait, the next one first.
+    #[schemars(length(max = 10))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub queue: Vec<Waiter>,
+    /// The last five holds that ended, the latest first.
+    #[schemars(length(max = 5))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<Release>,
+    /// The highest token that was ever given out.
+    #[schemars(length(max = 20))]
+    pub last_token: Option<String>,
+}
+
+/// In one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MutexPhase {
+    /// Nobody holds.
+    Unlocked,
+    /// Somebody holds.
+    Locked,
+}
