@@ -1,6 +1,8 @@
 //! Mutex: one holder at a time.
 //!
 //! Types only; the rules are in `konductor-primitives`.
+#![allow(clippy::duplicated_attributes, reason = "one printcolumn is like the next")]
+#![allow(unreachable_pub, reason = "the schema derive repeats the struct where nobody can reach it")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};

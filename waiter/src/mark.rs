@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 
-use crate::{grant, text};
+use crate::text;
 
 /// Where the mark is kept.
 #[derive(Clone, Debug)]

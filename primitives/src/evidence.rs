@@ -1,0 +1,234 @@
+//! Evidence: what the status of one pod proves.
+//!
+//! Pure, over one object version. The kubelet is a witness on the node: it asks the runtime. Everybody else who writes
+//! a pod's status infers. So each rung asks who says so, and about which run. What must stay true: `None` is the
+//! answer whenever something is unclear; a rung, once reached for a run, is never lost.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use konductor_api::annotations::WAITER_CONTAINER;
+use konductor_api::ledger::{Evidence, ToldPod};
+
+/// The run of the pod's waiter that the status shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaiterRun {
+    /// It has not started, or is between two runs.
+    None,
+    /// It waits, since then.
+    Running(Timestamp),
+    /// It has let the pod through.
+    Passed {
+        /// Start of that run.
+        started_at: Timestamp,
+        /// Its end: nothing behind it started earlier.
+        finished_at: Timestamp,
+    },
+    /// It ended otherwise.
+    Failed,
+}
+
+/// A pod's end, proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The rung.
+    pub evidence: Evidence,
+    /// Did all critical containers exit with 0?
+    pub success: bool,
+}
+
+/// What the kubelet calls containers whose end it did not see itself.
+const UNSEEN: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
+
+// ----------------------------------------------------------------------------------------------- the waiter
+
+/// What our init container is doing.
+pub fn waiter_run(pod: &Pod) -> WaiterRun {
+    let status = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+    let state = status
+        .into_iter()
+        .find(|status| status.name == WAITER_CONTAINER)
+        .and_then(|status| status.state.as_ref());
+    match state {
+        Some(ContainerState { running: Some(running), .. }) => {
+            running.started_at.as_ref().map_or(WaiterRun::None, |at| WaiterRun::Running(at.0))
+        }
+        Some(ContainerState { terminated: Some(ended), .. }) if ended.exit_code == 0 => {
+            // Without times nothing can be ordered by it: not passed as far as anybody can prove.
+            match (&ended.started_at, &ended.finished_at) {
+                (Some(started), Some(finished)) => {
+                    WaiterRun::Passed { started_at: started.0, finished_at: finished.0 }
+                }
+                _ => WaiterRun::Failed,
+            }
+        }
+        Some(ContainerState { terminated: Some(_), .. }) => WaiterRun::Failed,
+        _ => WaiterRun::None,
+    }
+}
+
+/// IDs of all critical containers that the status knows, past ones included: what is in here now cannot be the run
+/// that a grant given now admits.
+pub fn critical_ids(pod: &Pod) -> Vec<String> {
+    let past = |status: &ContainerStatus| {
+        let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        [status.container_id.clone(), last.and_then(|ended| ended.container_id.clone())]
+    };
+    let mut ids: Vec<_> =
+        container_statuses(pod).iter().flat_map(past).flatten().filter(|id| !id.is_empty()).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+// -------------------------------------------------------------------------------------------------- the end
+
+/// Is the end of this pod proven, for the run that `told` admitted? Without `told` only P0 and P1 can be said. That an
+/// object is gone is not for its status to say.
+pub fn end(pod: &Pod, told: Option<&ToldPod>) -> Option<End> {
+    if never_bound(pod) {
+        return Some(End { evidence: Evidence::P0, success: false });
+    }
+    if kubelets_last_word(pod) {
+        return Some(End { evidence: Evidence::P1, success: all_succeeded(pod) });
+    }
+    told.filter(|told| critical_are_over(pod, told))
+        .map(|_| End { evidence: Evidence::P2, success: all_succeeded(pod) })
+}
+
+/// P0: the binding call refuses a pod that is being deleted, so it can never reach a node.
+fn never_bound(pod: &Pod) -> bool {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    pod.metadata.deletion_timestamp.is_some() && node.is_none_or(str::is_empty)
+}
+
+/// P1: kubelets hold a terminal phase back until every container is stopped for good. But they are not the only ones
+/// who write it: the pod garbage collector sets Failed without looking. The kubelet's mark is the reason of
+/// `ContainersReady`; and a list that misses a container proves nothing about it.
+fn kubelets_last_word(pod: &Pod) -> bool {
+    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return false };
+    let expected = match status.phase.as_deref() {
+        Some("Succeeded") => "PodCompleted",
+        Some("Failed") => "PodFailed",
+        _ => return false,
+    };
+    let by_kubelet = status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == "ContainersReady"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some(expected)
+    });
+    let over = |container: &Container, statuses: Option<&Vec<ContainerStatus>>| {
+        statuses
+            .into_iter()
+            .flatten()
+            .any(|status| status.name == container.name && is_over_or_never_was(status))
+    };
+    // A container that was attached for debugging shares nothing with the critical section but the sandbox; it has
+    // ended when the kubelet says so, like all others.
+    let ephemeral_over = status.ephemeral_container_statuses.iter().flatten().all(is_over_or_never_was);
+    by_kubelet
+        && ephemeral_over
+        && spec
+            .init_containers
+            .iter()
+            .flatten()
+            .all(|container| over(container, status.init_container_statuses.as_ref()))
+        && spec.containers.iter().all(|container| over(container, status.container_statuses.as_ref()))
+}
+
+/// A pod that fails in its init phase shows its app containers as waiting for ever.
+fn is_over_or_never_was(status: &ContainerStatus) -> bool {
+    let never = status.container_id.as_deref().is_none_or(str::is_empty)
+        && status.last_state.as_ref().is_none_or(|state| *state == ContainerState::default());
+    match &status.state {
+        Some(ContainerState { terminated: Some(_), running: None, .. }) => true,
+        None | Some(ContainerState { waiting: Some(_), running: None, .. }) => never,
+        Some(_) => false,
+    }
+}
+
+/// P2: every critical container has ended, none may start again, and what ended is the run that this grant admitted.
+fn critical_are_over(pod: &Pod, told: &ToldPod) -> bool {
+    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return false };
+    let WaiterRun::Passed { started_at, finished_at: passed_at } = waiter_run(pod) else { return false };
+    if started_at != told.waiter_started_at.0 {
+        return false;
+    }
+    let restarting = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == "AllContainersRestarting" && condition.status == "True");
+    if restarting || may_restart_everything(pod) {
+        return false;
+    }
+    let pod_policy = spec.restart_policy.as_deref().unwrap_or("Always");
+    !spec.containers.is_empty()
+        && spec.containers.iter().all(|container| {
+            container_statuses(pod)
+                .iter()
+                .filter(|status| status.name == container.name)
+                .any(|status| ended_for_good(container, status, pod_policy, passed_at, &told.ran_before))
+        })
+}
+
+fn ended_for_good(
+    container: &Container,
+    status: &ContainerStatus,
+    pod_policy: &str,
+    passed_at: Timestamp,
+    ran_before: &[String],
+) -> bool {
+    let Some(ContainerState { terminated: Some(ended), running: None, .. }) = &status.state else {
+        return false;
+    };
+    // Which exit codes a rule would answer with a restart is not worked out: such a pod is released by P1.
+    let has_rules = container.restart_policy_rules.as_ref().is_some_and(|rules| !rules.is_empty());
+    let stays_down = match container.restart_policy.as_deref().unwrap_or(pod_policy) {
+        "Never" => true,
+        "OnFailure" => ended.exit_code == 0,
+        _ => false,
+    };
+    stays_down && !has_rules && was_seen(ended) && is_of_this_run(status, ended, passed_at, ran_before)
+}
+
+/// The runtime told of this end; the kubelet did not conclude it from something missing.
+fn was_seen(ended: &ContainerStateTerminated) -> bool {
+    ended.finished_at.is_some() && !ended.reason.as_deref().is_some_and(|reason| UNSEEN.contains(&reason))
+}
+
+/// After a lost sandbox the status still shows the end of the old run while the new one starts.
+fn is_of_this_run(
+    status: &ContainerStatus,
+    ended: &ContainerStateTerminated,
+    passed_at: Timestamp,
+    ran_before: &[String],
+) -> bool {
+    let id = ended.container_id.as_ref().or(status.container_id.as_ref()).filter(|id| !id.is_empty());
+    id.is_some_and(|id| !ran_before.contains(id))
+        && ended.started_at.as_ref().is_some_and(|started| started.0 >= passed_at)
+}
+
+/// A rule on any container that starts the whole pod again: it would start containers that have succeeded, too.
+fn may_restart_everything(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return true };
+    spec.init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers)
+        .flat_map(|container| container.restart_policy_rules.iter().flatten())
+        .any(|rule| rule.action == "RestartAllContainers")
+}
+
+fn all_succeeded(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    spec.containers.iter().all(|container| {
+        container_statuses(pod).iter().any(|status| {
+            let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+            status.name == container.name && ended.is_some_and(|ended| ended.exit_code == 0)
+        })
+    })
+}
+
+fn container_statuses(pod: &Pod) -> &[ContainerStatus] {
+    pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
+}

@@ -1,0 +1,183 @@
+//! A hold: when does it end, and which of its pods may be told to start?
+//!
+//! The part of the rules that every primitive with holders shares. What must stay true: a hold ends only when each pod
+//! that was told is proven dead (and, for a Job, the Job is through), on the weakest rung that was needed
+//! (`ReleaseNeedsEvidence`); a pod that lives on has its verdict withdrawn first (`WithdrawBeforeRelease`); a pod is in the
+//! entry before it is told (`LedgerBeforeGo`).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
+use konductor_waiter::grant::Verdict;
+
+use crate::snapshot::{Participant, PodFacts, Snapshot};
+use crate::step::{Lookup, Withdrawal};
+
+/// What becomes of an entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    /// It stays, as it now stands here.
+    Stays(Holder),
+    /// It leaves.
+    Ends(Evidence),
+    /// It will leave once these verdicts are withdrawn.
+    EndsAfter(Vec<Withdrawal>),
+}
+
+/// What one told pod is, as far as the snapshot can tell.
+enum Body<'a> {
+    /// Its end is proven, and the pod object can never run again.
+    Gone(Evidence),
+    /// Its end is proven, but the pod is neither terminal nor being deleted.
+    Done(&'a PodFacts),
+    Alive(&'a PodFacts),
+    /// Not in the snapshot.
+    Unseen,
+}
+
+// ------------------------------------------------------------------------------------------------------ the end
+
+/// Judges one entry. Asks for what the snapshot misses through `lookups`.
+pub fn judge<P>(holder: &Holder, snapshot: &Snapshot<P>, lookups: &mut Vec<Lookup>) -> Fate {
+    let participant = snapshot.participant(&holder.uid);
+    let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, participant, snapshot))).collect();
+    for (told, body) in &bodies {
+        if matches!(body, Body::Unseen) {
+            lookups.push(Lookup {
+                kind: ParticipantKind::Pod,
+                name: told.name.clone(),
+                uid: told.uid.clone(),
+            });
+        }
+    }
+    let all_dead = bodies.iter().all(|(_, body)| matches!(body, Body::Gone(_) | Body::Done(_)));
+    if all_dead && is_through(holder, participant, snapshot, lookups) {
+        return leave(&bodies);
+    }
+    Fate::Stays(stay(holder, &bodies, participant))
+}
+
+/// Is there nobody left who could need the hold? For a pod that is its own end; for a Job, the Job's.
+fn is_through<P>(
+    holder: &Holder,
+    participant: Option<&Participant>,
+    snapshot: &Snapshot<P>,
+    lookups: &mut Vec<Lookup>,
+) -> bool {
+    if holder.kind == ParticipantKind::Pod {
+        return true;
+    }
+    let Some(participant) = participant else {
+        let gone = snapshot.absent.contains(&holder.uid);
+        if !gone {
+            lookups.push(Lookup { kind: holder.kind, name: holder.name.clone(), uid: holder.uid.clone() });
+        }
+        return gone;
+    };
+    let told = |uid: &str| holder.told(uid);
+    // Suspended: its pods were deleted, and it queues again when it goes on.
+    participant.job.as_ref().is_some_and(|job| job.is_over() || job.suspended)
+        || participant.has_its_successes(told)
+}
+
+fn leave(bodies: &[(&ToldPod, Body<'_>)]) -> Fate {
+    let withdrawals: Vec<_> = bodies
+        .iter()
+        .filter_map(|(told, body)| match body {
+            Body::Done(pod) if !is_withdrawn(pod, told) => {
+                Some(Withdrawal { pod: pod.name.clone(), uid: pod.uid.clone() })
+            }
+            _ => None,
+        })
+        .collect();
+    if !withdrawals.is_empty() {
+        return Fate::EndsAfter(withdrawals);
+    }
+    let weakest = bodies
+        .iter()
+        .filter_map(|(_, body)| match body {
+            Body::Gone(evidence) => Some(*evidence),
+            Body::Done(_) => Some(Evidence::P2),
+            Body::Alive(_) | Body::Unseen => None,
+        })
+        .min();
+    // Nobody left in the list: a Job whose told pods were all taken out of it on the kubelet's last word.
+    Fate::Ends(weakest.unwrap_or(Evidence::P1))
+}
+
+fn body<'a, P>(told: &ToldPod, participant: Option<&'a Participant>, snapshot: &Snapshot<P>) -> Body<'a> {
+    let Some(pod) = participant.and_then(|participant| participant.pod(&told.uid)) else {
+        // Gone, and our finalizer would have kept it had it been told: it never ran.
+        return if snapshot.absent.contains(&told.uid) { Body::Gone(Evidence::P0) } else { Body::Unseen };
+    };
+    match pod.end(Some(told)) {
+        None => Body::Alive(pod),
+        Some(end) if end.evidence == Evidence::P2 && !pod.deleting => Body::Done(pod),
+        Some(end) => Body::Gone(end.evidence),
+    }
+}
+
+fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {
+    let run = u64::try_from(told.run).unwrap_or(u64::MAX);
+    pod.grant.as_ref().is_some_and(|grant| grant.verdict == Verdict::Released && grant.run >= run)
+}
+
+// -------------------------------------------------------------------------------------------------- the middle
+
+/// The entry of somebody who goes on holding: dead pods leave the list, pods that wait come in.
+fn stay(holder: &Holder, bodies: &[(&ToldPod, Body<'_>)], participant: Option<&Participant>) -> Holder {
+    let mut pods: Vec<_> = bodies
+        .iter()
+        .filter(|(_, body)| holder.kind == ParticipantKind::Pod || !matches!(body, Body::Gone(_)))
+        .map(|(told, body)| match body {
+            Body::Alive(pod) => reissued(told, pod).unwrap_or_else(|| (*told).clone()),
+            _ => (*told).clone(),
+        })
+        .collect();
+    if let Some(participant) = participant {
+        pods.extend(
+            participant
+                .pods
+                .iter()
+                .filter(|pod| holder.told(&pod.uid).is_none())
+                .filter(|_| participant.job.as_ref().is_none_or(|job| !job.is_over() && !job.suspended))
+                .filter_map(told_now),
+        );
+    }
+    let suspect = bodies.iter().find_map(|(_, body)| match body {
+        Body::Alive(pod) => suspicion(pod),
+        _ => None,
+    });
+    Holder { pods, suspect, ..holder.clone() }
+}
+
+/// The record of a pod that may be told now; `None` if it cannot be.
+pub fn told_now(pod: &PodFacts) -> Option<ToldPod> {
+    pod.can_be_told().map(|started_at| ToldPod {
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+        run: i64::try_from(pod.last_run().saturating_add(1)).unwrap_or(i64::MAX),
+        waiter_started_at: Time(started_at),
+        ran_before: pod.critical_ids.clone(),
+    })
+}
+
+/// A grant is good for one run of the waiter. A later run of it, or one whose verdict was withdrawn, gets the next
+/// number, because its pod is still in the ledger.
+fn reissued(told: &ToldPod, pod: &PodFacts) -> Option<ToldPod> {
+    let started_at = pod.can_be_told()?;
+    if started_at <= told.waiter_started_at.0 && !is_withdrawn(pod, told) {
+        return None;
+    }
+    let fresh = told_now(pod)?;
+    Some(ToldPod { run: fresh.run.max(told.run.saturating_add(1)), ..fresh })
+}
+
+/// Why this pod may be dead although nothing proves it. Without times: the text must not change while nothing does.
+fn suspicion(pod: &PodFacts) -> Option<String> {
+    let node = pod.node.as_ref().filter(|_| !pod.node_alive)?;
+    Some(format!(
+        "pod {} is on node {node}, which has not been heard from, so its end cannot be proven. The hold ends when the \
+         node comes back and reports it; if the machine is certainly off, repair or restart it",
+        pod.name
+    ))
+}

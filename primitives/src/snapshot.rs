@@ -1,0 +1,264 @@
+//! The snapshot: all that a step may know.
+//!
+//! Types, and how they are read off the objects of the API server. What must stay true: a snapshot holds facts about
+//! object versions that existed; that something does *not* exist is in it only if the API server itself said so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use konductor_api::annotations::{self, FINALIZER};
+use konductor_api::ledger::{ParticipantKind, ToldPod};
+use konductor_waiter::grant::Grant;
+
+use crate::evidence::{self, End, WaiterRun};
+use crate::queue::QueueKey;
+
+/// What one step is decided on.
+#[derive(Clone, Debug)]
+pub struct Snapshot<P> {
+    /// The primitive, in the version that the write will replace.
+    pub primitive: P,
+    /// Everybody who names it.
+    pub participants: Vec<Participant>,
+    /// Gates only: the Jobs that its conditions name, as far as they are known.
+    pub objects: BTreeMap<String, JobFacts>,
+    /// UIDs of objects that the API server itself said are gone.
+    pub absent: BTreeSet<String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// A Job or a Pod that names the primitive.
+#[derive(Clone, Debug)]
+pub struct Participant {
+    /// Which of the two.
+    pub kind: ParticipantKind,
+    /// Name.
+    pub name: String,
+    /// Identity.
+    pub uid: String,
+    /// Place in every queue.
+    pub key: QueueKey,
+    /// Has it all that it takes before this primitive?
+    pub reached: bool,
+    /// The Job, if it is one.
+    pub job: Option<JobFacts>,
+    /// The Pod itself, or the pods of the Job.
+    pub pods: Vec<PodFacts>,
+}
+
+/// What matters of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    /// Name.
+    pub name: String,
+    /// Identity.
+    pub uid: String,
+    /// Its deletion was asked for.
+    pub deleting: bool,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// Is that node Ready, and was its kubelet heard from lately?
+    pub node_alive: bool,
+    /// Our init container.
+    pub waiter: WaiterRun,
+    /// See [`evidence::critical_ids`].
+    pub critical_ids: Vec<String>,
+    /// What it was told last.
+    pub grant: Option<Grant>,
+    /// Does it carry our finalizer?
+    pub finalizer: bool,
+    /// Completion index under an Indexed Job.
+    pub index: Option<String>,
+    /// P0 or P1, which need no grant to refer to.
+    pub terminal: Option<End>,
+    /// For P2.
+    pod: Pod,
+}
+
+/// What matters of a Job.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFacts {
+    /// Identity.
+    pub uid: String,
+    /// Condition `Complete`.
+    pub complete: bool,
+    /// Condition `Failed`, with its message.
+    pub failed: Option<String>,
+    /// `FailureTarget` or `SuccessCriteriaMet`: the Job is about to end.
+    pub ending: bool,
+    /// `spec.suspend`.
+    pub suspended: bool,
+    /// Its deletion was asked for.
+    pub deleting: bool,
+    /// How many distinct successes complete it.
+    pub needs: Needs,
+}
+
+/// When a Job has what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// So many pods that succeeded.
+    Pods(usize),
+    /// So many indexes of which a pod succeeded.
+    Indexes(usize),
+    /// It cannot be told from its pods: wait for the condition.
+    Unknown,
+}
+
+/// A moment as the API server keeps it, to the second: what is finer would differ from what comes back.
+pub(crate) fn to_the_second(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+// ---------------------------------------------------------------------------------------------------- reading
+
+impl PodFacts {
+    /// Reads them off a pod. `node_alive` is what the caller knows of the pod's node.
+    pub fn of(pod: &Pod, node_alive: bool) -> Self {
+        let text = |key: &str| pod.metadata.annotations.as_ref().and_then(|map| map.get(key));
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            deleting: pod.metadata.deletion_timestamp.is_some(),
+            node,
+            node_alive,
+            waiter: evidence::waiter_run(pod),
+            critical_ids: evidence::critical_ids(pod),
+            grant: text(annotations::GRANT).and_then(|text| text.parse().ok()),
+            finalizer: pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
+            index: text("batch.kubernetes.io/job-completion-index").cloned(),
+            terminal: evidence::end(pod, None),
+            pod: pod.clone(),
+        }
+    }
+
+    /// Is its end proven, for the run that `told` admitted?
+    pub fn end(&self, told: Option<&ToldPod>) -> Option<End> {
+        self.terminal.or_else(|| evidence::end(&self.pod, told))
+    }
+
+    /// The start of the waiter run that could be told something right now: it waits, on a node that is alive, and
+    /// nobody has asked for its deletion.
+    pub fn can_be_told(&self) -> Option<Timestamp> {
+        match self.waiter {
+            WaiterRun::Running(started_at)
+                if self.node_alive && !self.deleting && self.terminal.is_none() =>
+            {
+                Some(started_at)
+            }
+            _ => None,
+        }
+    }
+
+    /// Was it let through, and is it over or on its way?
+    pub const fn has_passed(&self) -> bool {
+        matches!(self.waiter, WaiterRun::Passed { .. })
+    }
+
+    /// The highest run that it was ever told.
+    pub fn last_run(&self) -> u64 {
+        self.grant.as_ref().map_or(0, |grant| grant.run)
+    }
+
+    /// The object version these facts were read off.
+    pub const fn object(&self) -> &Pod {
+        &self.pod
+    }
+}
+
+impl JobFacts {
+    /// Reads them off a Job.
+    pub fn of(job: &Job) -> Self {
+        let condition = |type_: &str| {
+            job.status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten())
+                .find(|condition| condition.type_ == type_ && condition.status == "True")
+        };
+        Self {
+            uid: job.metadata.uid.clone().unwrap_or_default(),
+            complete: condition("Complete").is_some(),
+            failed: condition("Failed").map(|condition| condition.message.clone().unwrap_or_default()),
+            ending: condition("FailureTarget").or_else(|| condition("SuccessCriteriaMet")).is_some(),
+            suspended: job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true),
+            deleting: job.metadata.deletion_timestamp.is_some(),
+            needs: needs(job),
+        }
+    }
+
+    /// Complete or Failed.
+    pub const fn is_over(&self) -> bool {
+        self.complete || self.failed.is_some()
+    }
+}
+
+fn needs(job: &Job) -> Needs {
+    let Some(spec) = &job.spec else { return Needs::Unknown };
+    // A success policy may end it earlier or otherwise; without completions any success does, and the others finish.
+    let Some(completions) = spec.completions.filter(|_| spec.success_policy.is_none()) else {
+        return Needs::Unknown;
+    };
+    match usize::try_from(completions) {
+        // A Job of zero completions has nothing to prove; its condition comes at once.
+        Err(_) | Ok(0) => Needs::Unknown,
+        Ok(completions) if spec.completion_mode.as_deref() == Some("Indexed") => Needs::Indexes(completions),
+        Ok(completions) => Needs::Pods(completions),
+    }
+}
+
+// --------------------------------------------------------------------------------------------------- asking
+
+impl<P> Snapshot<P> {
+    /// That participant, if the snapshot has it.
+    pub fn participant(&self, uid: &str) -> Option<&Participant> {
+        self.participants.iter().find(|participant| participant.uid == uid)
+    }
+}
+
+impl Participant {
+    /// That pod, if the snapshot has it.
+    pub fn pod(&self, uid: &str) -> Option<&PodFacts> {
+        self.pods.iter().find(|pod| pod.uid == uid)
+    }
+
+    /// Is there nothing left that it could ever do here?
+    pub fn is_over(&self) -> bool {
+        match &self.job {
+            Some(job) => job.is_over() || job.deleting || job.ending || self.has_its_successes(|_| None),
+            None => self.pods.iter().all(|pod| pod.terminal.is_some() || pod.deleting),
+        }
+    }
+
+    /// Would it take the primitive if it were free? It has all that comes before, and its time has not passed.
+    pub fn waits(&self) -> bool {
+        let suspended = self.job.as_ref().is_some_and(|job| job.suspended);
+        // A Job between its last success and its condition has been through, too.
+        let past = !self.pods.is_empty() && self.pods.iter().all(PodFacts::has_passed);
+        self.reached && !self.is_over() && !suspended && !past
+    }
+
+    /// Could it start right now?
+    pub fn can_start(&self) -> bool {
+        self.waits() && self.pods.iter().any(|pod| pod.can_be_told().is_some())
+    }
+
+    /// Have as many pods, or indexes, succeeded as the Job needs? `told` is the record of each pod's grant.
+    pub fn has_its_successes<'a>(&self, told: impl Fn(&str) -> Option<&'a ToldPod>) -> bool {
+        let Some(job) = &self.job else { return false };
+        let succeeded: Vec<_> =
+            self.pods.iter().filter(|pod| pod.end(told(&pod.uid)).is_some_and(|end| end.success)).collect();
+        match job.needs {
+            Needs::Unknown => false,
+            Needs::Pods(needed) => succeeded.len() >= needed,
+            Needs::Indexes(needed) => {
+                succeeded.iter().filter_map(|pod| pod.index.as_ref()).collect::<BTreeSet<_>>().len() >= needed
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The frame that all primitives share: what a step answers.
+//!
+//! Types only. A step never acts. What it cannot conclude from a cache it asks for ([`Lookup`]); what must be taken
+//! back before an entry may leave the ledger it names ([`Withdrawal`]); the status it proposes is right without either.
+
+use jiff::Timestamp;
+use konductor_api::ledger::ParticipantKind;
+
+/// The answer of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step<S> {
+    /// What the status should be, given what is known. Equal to the present one if nothing has to change.
+    pub status: S,
+    /// Objects that the snapshot misses: read them from the API server, add what was found, and step again.
+    pub lookups: Vec<Lookup>,
+    /// Verdicts to be withdrawn: do it, put the pods that came back into the snapshot, and step again.
+    pub withdrawals: Vec<Withdrawal>,
+    /// UIDs of all who wait, the next one first.
+    pub order: Vec<String>,
+    /// When to step again even if nothing happens.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// An object whose absence must be read from the API server itself: a cache that lags looks the same as a deletion.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lookup {
+    /// Job or Pod.
+    pub kind: ParticipantKind,
+    /// Its name.
+    pub name: String,
+    /// The identity that is asked for; another object of that name means that this one is gone.
+    pub uid: String,
+}
+
+/// A pod whose verdict has to become `released` before its hold may end, so that no later run of its init containers
+/// passes on it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Withdrawal {
+    /// Name of the pod.
+    pub pod: String,
+    /// UID of the pod.
+    pub uid: String,
+}
