@@ -1,25 +1,30 @@
-//! `cargo xtask generate`: files that follow from the Rust types, written or, with `--check`, compared.
+//! `cargo xtask generate`: files that follow from the sources, written or, with `--check`, compared.
 //!
 //! May touch: the generated files, and nothing beside them. What must stay true: a generated file is a function of
 //! the source alone, and one that nothing generates any more is not left lying in a generated folder.
 
 #![expect(clippy::print_stdout, reason = "telling what was written is this command's purpose")]
 
+mod constants;
+mod definitions;
+mod fields;
+mod values;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
 
 use crate::images::root;
 
 /// Plain YAML, so that it can be applied without Helm too; the chart wraps it.
 const CRD_FOLDER: &str = "charts/konductor/files/crds";
-const HEADER: &str = "# Generated from the Rust types by `cargo xtask generate`; change those instead.\n";
+/// Tables that the pages of the reference include.
+const TABLE_FOLDER: &str = "docs/src/reference/generated";
 
 /// Writes every generated file, or only says which are stale.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let stale = stale(root(), &wanted()?)?;
+    let stale = stale(root(), &wanted(root())?)?;
     if check {
         if stale.is_empty() {
             return Ok(());
@@ -46,14 +51,26 @@ pub(crate) fn run(check: bool) -> Result<()> {
 }
 
 /// Every generated file, by its path from the top of the tree.
-fn wanted() -> Result<BTreeMap<PathBuf, String>> {
-    konductor_api::crds()
-        .into_iter()
-        .map(|definition| {
-            let path = Path::new(CRD_FOLDER).join(format!("{}.yaml", definition.spec.names.plural));
-            Ok((path, definition_yaml(serde_json::to_value(definition)?)?))
-        })
-        .collect()
+fn wanted(top: &Path) -> Result<BTreeMap<PathBuf, String>> {
+    let read = |path: &str| {
+        std::fs::read_to_string(top.join(path)).with_context(|| format!("reading the source {path}"))
+    };
+    let mut files = BTreeMap::new();
+    for definition in konductor_api::crds() {
+        let path = Path::new(CRD_FOLDER).join(format!("{}.yaml", definition.spec.names.plural));
+        let definition = serde_json::to_value(definition)?;
+        let table = Path::new(TABLE_FOLDER).join(format!("{}.md", definitions::plural(&definition)));
+        files.insert(table, fields::table(&definition)?);
+        files.insert(path, definitions::yaml(definition)?);
+    }
+    for (name, text) in [
+        ("annotations.md", constants::annotations(&read("api/src/annotations.rs")?)?),
+        ("conditions.md", constants::conditions(&read("api/src/conditions.rs")?)?),
+        ("values.md", values::table(&read("charts/konductor/values.yaml")?)?),
+    ] {
+        files.insert(Path::new(TABLE_FOLDER).join(name), text);
+    }
+    Ok(files)
 }
 
 /// What has to change: new text for a file, or `None` where it has to go.
@@ -63,10 +80,13 @@ fn stale(top: &Path, wanted: &BTreeMap<PathBuf, String>) -> Result<BTreeMap<Path
         .filter(|(path, text)| std::fs::read_to_string(top.join(path)).ok().as_ref() != Some(text))
         .map(|(path, text)| (path.clone(), Some(text.clone())))
         .collect();
-    let folder = top.join(CRD_FOLDER);
-    if folder.is_dir() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
-            let path = Path::new(CRD_FOLDER).join(entry?.file_name());
+    for folder in [CRD_FOLDER, TABLE_FOLDER] {
+        let full = top.join(folder);
+        if !full.is_dir() {
+            continue;
+        }
+        for entry in std::fs::read_dir(&full).with_context(|| format!("reading {}", full.display()))? {
+            let path = Path::new(folder).join(entry?.file_name());
             if !wanted.contains_key(&path) {
                 stale.insert(path, None);
             }
@@ -75,16 +95,9 @@ fn stale(top: &Path, wanted: &BTreeMap<PathBuf, String>) -> Result<BTreeMap<Path
     Ok(stale)
 }
 
-/// One definition as the chart installs it: kept when the release is uninstalled, because everybody's objects would
-/// go with it.
-fn definition_yaml(mut definition: Value) -> Result<String> {
-    definition["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
-    definition["metadata"]["labels"] = json!({"app.kubernetes.io/name": "konductor"});
-    // The type has a status; the file of a definition has none.
-    if let Some(fields) = definition.as_object_mut() {
-        fields.remove("status");
-    }
-    Ok(format!("{HEADER}{}", serde_saphyr::to_string(&definition)?))
+/// Text for one cell of a Markdown table.
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
 }
 
 #[cfg(test)]
@@ -93,27 +106,12 @@ mod tests {
 
     #[test]
     fn committed_files_are_what_the_sources_say() {
-        let stale = stale(root(), &wanted().unwrap()).unwrap();
+        let stale = stale(root(), &wanted(root()).unwrap()).unwrap();
         assert!(stale.is_empty(), "run `cargo xtask generate`: {:?}", stale.keys());
     }
 
     #[test]
-    fn yaml_reads_back_as_what_it_was_written_from_and_the_chart_finds_its_marks() {
-        for definition in konductor_api::crds() {
-            let mut value = serde_json::to_value(&definition).unwrap();
-            let text = definition_yaml(value.clone()).unwrap();
-            // The chart cuts exactly this out where crds.keep is false.
-            assert!(
-                text.contains("\nmetadata:\n  annotations:\n    helm.sh/resource-policy: keep\n"),
-                "{text}"
-            );
-            let mut read: Value = serde_saphyr::from_str(&text).unwrap();
-            for side in [&mut read, &mut value] {
-                side["metadata"].as_object_mut().unwrap().remove("annotations");
-                side["metadata"].as_object_mut().unwrap().remove("labels");
-                side.as_object_mut().unwrap().remove("status");
-            }
-            assert_eq!(read, value);
-        }
+    fn a_cell_stays_one_cell() {
+        assert_eq!(cell("a | b\n  c <d>"), "a \\| b c &lt;d>");
     }
 }

@@ -1,5 +1,6 @@
 //! One way in for people and for CI.
 
+mod generate;
 mod images;
 mod oci;
 
@@ -16,10 +17,17 @@ struct Arguments {
 enum Command {
     /// Build the images as OCI archives in target/images, without a container engine
     Images,
+    /// Write the files that follow from the Rust types: the CRDs and the reference tables of docs/
+    Generate {
+        /// Write nothing; fail if a file is not what the types say
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Images => images::run(),
+        Command::Generate { check } => generate::run(check),
     }
 }
