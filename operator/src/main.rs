@@ -1,3 +1,7 @@
-//! The operator: caches, snapshot, step, commit, notify.
+//! The operator's process.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    konductor_operator::main()
+}

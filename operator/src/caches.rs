@@ -1,0 +1,358 @@
+//! The caches: what the watches have shown so far, and what we wrote ourselves since.
+//!
+//! Reads only. Each watch fills a store, tells the index, and puts what is concerned into the queue. What must stay
+//! true: a cache may be behind, so nothing is concluded from what is *not* in it; of a primitive the latest version is
+//! taken that anybody here has seen, the watch or a write of ours.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use konductor_api::annotations::{FINALIZER, PARTICIPANT_LABEL};
+use konductor_api::gate;
+use konductor_api::mutex;
+use konductor_api::participation::{Kind, PrimitiveRef};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::store::{Store, Writer};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::index::{Index, Key, ObjectKey};
+use crate::nodes::Nodes;
+use crate::queue::Queue;
+
+/// The namespace of the kubelets' leases.
+const NODE_LEASES: &str = "kube-node-lease";
+/// How often the liveness of nodes is looked at: silence makes no event.
+const LIVENESS_PERIOD: Duration = Duration::from_secs(2);
+/// Everything is looked at again this often, whatever the watches say.
+const RESYNC_PERIOD: Duration = Duration::from_secs(300);
+
+/// See the module.
+pub(crate) struct Caches {
+    pub(crate) gates: Shelf<gate::Gate>,
+    pub(crate) mutexes: Shelf<mutex::Mutex>,
+    pub(crate) pods: Store<Pod>,
+    pub(crate) jobs: Store<Job>,
+    pub(crate) nodes: Nodes,
+    pub(crate) index: Index,
+}
+
+/// Primitives of one kind: as watched, or as we wrote them if that is newer.
+pub(crate) struct Shelf<P: Resource<DynamicType = ()> + 'static> {
+    watched: Store<P>,
+    written: Mutex<HashMap<ObjectKey, Arc<P>>>,
+}
+
+/// The ends of the stores that the watches write to.
+pub(crate) struct Writers {
+    gates: Writer<gate::Gate>,
+    mutexes: Writer<mutex::Mutex>,
+    pods: Writer<Pod>,
+    jobs: Writer<Job>,
+}
+
+/// What a watch has to tell about one kind.
+enum Change<'a, K> {
+    Applied(&'a K),
+    Deleted(&'a K),
+    /// A list has been read: whatever is not in the store any more is gone.
+    Listed,
+}
+
+// ----------------------------------------------------------------------------------------------------- shelf
+
+impl<P: Resource<DynamicType = ()> + Clone + 'static> Shelf<P> {
+    fn new() -> (Self, Writer<P>) {
+        let (watched, writer) = reflector::store();
+        (Self { watched, written: Mutex::new(HashMap::new()) }, writer)
+    }
+
+    /// The latest version that was seen; `None` may mean that it has not been seen yet.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<P>> {
+        let watched = self.watched.get(&ObjectRef::new(name).within(namespace));
+        let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
+        let mut written = self.written();
+        let ours = written.get(&key).cloned();
+        match (watched, ours) {
+            (Some(watched), Some(ours)) => {
+                if revision(ours.as_ref()) > revision(watched.as_ref()) {
+                    return Some(ours);
+                }
+                written.remove(&key);
+                Some(watched)
+            }
+            (watched, ours) => watched.or(ours),
+        }
+    }
+
+    /// Remembers what the API server returned for a read or a write of ours.
+    pub(crate) fn put(&self, object: &Arc<P>) {
+        self.written().insert(ObjectKey::of(object.meta()), Arc::clone(object));
+    }
+
+    /// It is gone, says the API server.
+    pub(crate) fn forget(&self, key: &ObjectKey) {
+        self.written().remove(key);
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<P>>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Revisions are compared only to choose the fresher of two reads; writes carry them as they came.
+fn revision<P: Resource>(object: &P) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+impl Caches {
+    pub(crate) fn new() -> (Self, Writers) {
+        let (gates, gates_writer) = Shelf::new();
+        let (mutexes, mutexes_writer) = Shelf::new();
+        let (pods, pods_writer) = reflector::store();
+        let (jobs, jobs_writer) = reflector::store();
+        let caches = Self { gates, mutexes, pods, jobs, nodes: Nodes::default(), index: Index::default() };
+        let writers =
+            Writers { gates: gates_writer, mutexes: mutexes_writer, pods: pods_writer, jobs: jobs_writer };
+        (caches, writers)
+    }
+
+    pub(crate) fn pod(&self, key: &ObjectKey) -> Option<Arc<Pod>> {
+        self.pods.get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+
+    pub(crate) fn job(&self, key: &ObjectKey) -> Option<Arc<Job>> {
+        self.jobs.get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+
+    /// Waits until every watch has shown what is there.
+    pub(crate) async fn synced(&self) -> anyhow::Result<()> {
+        self.pods.wait_until_ready().await?;
+        self.jobs.wait_until_ready().await?;
+        self.gates.watched.wait_until_ready().await?;
+        self.mutexes.watched.wait_until_ready().await?;
+        Ok(())
+    }
+}
+
+// --------------------------------------------------------------------------------------------------- watching
+
+/// Fills the caches until one of the watches ends, which none does by itself.
+pub(crate) async fn fill(
+    caches: Arc<Caches>,
+    writers: Writers,
+    queue: Arc<Queue<Key>>,
+    client: Client,
+) -> anyhow::Error {
+    let everything = watcher::Config::default();
+    let participants = watcher::Config::default().labels(PARTICIPANT_LABEL);
+    let add = |keys: Vec<Key>| keys.into_iter().for_each(|key| queue.add(key));
+    let (index, nodes) = (&caches.index, &caches.nodes);
+
+    let gates =
+        follow(Api::all(client.clone()), everything.clone(), writers.gates, forget_managers, |change| {
+            match change {
+                Change::Applied(gate) => {
+                    index.set_gate(gate);
+                    add(vec![key_of(gate, Kind::Gate)]);
+                }
+                Change::Deleted(gate) => {
+                    index.remove_gate(&ObjectKey::of(&gate.metadata));
+                    caches.gates.forget(&ObjectKey::of(&gate.metadata));
+                    add(vec![key_of(gate, Kind::Gate)]);
+                }
+                Change::Listed => {
+                    for key in index.all_gates() {
+                        if caches
+                            .gates
+                            .watched
+                            .get(&ObjectRef::new(&key.name).within(&key.namespace))
+                            .is_none()
+                        {
+                            index.remove_gate(&key);
+                            caches.gates.forget(&key);
+                            add(vec![Key::Primitive(
+                                key.namespace,
+                                PrimitiveRef { kind: Kind::Gate, name: key.name },
+                            )]);
+                        }
+                    }
+                }
+            }
+        });
+    let mutexes =
+        follow(Api::all(client.clone()), everything.clone(), writers.mutexes, forget_managers, |change| {
+            match change {
+                Change::Applied(mutex) => add(vec![key_of(mutex, Kind::Mutex)]),
+                Change::Deleted(mutex) => {
+                    caches.mutexes.forget(&ObjectKey::of(&mutex.metadata));
+                    add(vec![key_of(mutex, Kind::Mutex)]);
+                }
+                // What vanished unseen is found out by the first read or write of it.
+                Change::Listed => {}
+            }
+        });
+    let pods =
+        follow(Api::all(client.clone()), participants, writers.pods, slim_pod, |change| match change {
+            Change::Applied(pod) => {
+                add(index.set_pod(pod));
+                if pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
+                    add(vec![Key::Pod(ObjectKey::of(&pod.metadata))]);
+                }
+            }
+            Change::Deleted(pod) => add(index.remove_pod(&ObjectKey::of(&pod.metadata))),
+            Change::Listed => {
+                for key in index.all_pods() {
+                    if caches.pod(&key).is_none() {
+                        add(index.remove_pod(&key));
+                    }
+                }
+            }
+        });
+    let jobs =
+        follow(Api::all(client.clone()), everything.clone(), writers.jobs, slim_job, |change| match change {
+            Change::Applied(job) => add(index.set_job(job)),
+            Change::Deleted(job) => add(index.remove_job(&ObjectKey::of(&job.metadata))),
+            Change::Listed => {
+                for key in index.all_jobs() {
+                    if caches.job(&key).is_none() {
+                        add(index.remove_job(&key));
+                    }
+                }
+            }
+        });
+    let tell_of_nodes = || {
+        for node in nodes.changed() {
+            add(index.concerned_by_node(&node));
+        }
+    };
+    let nodes_watch = observe(Api::<Node>::all(client.clone()), |change| match change {
+        Change::Applied(node) => {
+            nodes.set_node(node);
+            tell_of_nodes();
+        }
+        Change::Deleted(node) => {
+            nodes.remove_node(node.metadata.name.as_deref().unwrap_or_default());
+            tell_of_nodes();
+        }
+        Change::Listed => {}
+    });
+    let leases = observe(Api::<Lease>::namespaced(client, NODE_LEASES), |change| {
+        if let Change::Applied(lease) = change {
+            nodes.set_lease(lease);
+            tell_of_nodes();
+        }
+    });
+    let by_time = async {
+        let mut liveness = tokio::time::interval(LIVENESS_PERIOD);
+        let mut resync = tokio::time::interval(RESYNC_PERIOD);
+        loop {
+            tokio::select! {
+                _ = liveness.tick() => tell_of_nodes(),
+                _ = resync.tick() => {
+                    for gate in caches.gates.watched.state() {
+                        add(vec![key_of(gate.as_ref(), Kind::Gate)]);
+                    }
+                    for mutex in caches.mutexes.watched.state() {
+                        add(vec![key_of(mutex.as_ref(), Kind::Mutex)]);
+                    }
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = gates => anyhow::anyhow!("the watch of gates ended"),
+        () = mutexes => anyhow::anyhow!("the watch of mutexes ended"),
+        () = pods => anyhow::anyhow!("the watch of pods ended"),
+        () = jobs => anyhow::anyhow!("the watch of Jobs ended"),
+        () = nodes_watch => anyhow::anyhow!("the watch of nodes ended"),
+        () = leases => anyhow::anyhow!("the watch of node leases ended"),
+        () = by_time => anyhow::anyhow!("the clock ended"),
+    }
+}
+
+/// A watch that fills a store. The store is changed before anybody is told.
+async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    writer: Writer<K>,
+    slim: impl FnMut(&mut K),
+    mut tell: impl FnMut(Change<'_, K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let stream = watcher::watcher(api, config).default_backoff().modify(slim).reflect(writer);
+    each(stream, &mut tell).await;
+}
+
+/// A watch without a store.
+async fn observe<K>(api: Api<K>, mut tell: impl FnMut(Change<'_, K>))
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    each(watcher::watcher(api, watcher::Config::default()).default_backoff(), &mut tell).await;
+}
+
+async fn each<K: Resource<DynamicType = ()>>(
+    stream: impl futures::Stream<Item = watcher::Result<Event<K>>>,
+    tell: &mut impl FnMut(Change<'_, K>),
+) {
+    let mut stream = std::pin::pin!(stream);
+    // While a list is read the store still shows the last one: tell afterwards.
+    let mut listed = Vec::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Apply(object)) => tell(Change::Applied(&object)),
+            Ok(Event::Delete(object)) => tell(Change::Deleted(&object)),
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => listed.push(object),
+            Ok(Event::InitDone) => {
+                for object in listed.drain(..) {
+                    tell(Change::Applied(&object));
+                }
+                tell(Change::Listed);
+            }
+            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; it goes on"),
+        }
+    }
+}
+
+fn key_of<P: Resource>(object: &P, kind: Kind) -> Key {
+    let key = ObjectKey::of(object.meta());
+    Key::Primitive(key.namespace, PrimitiveRef { kind, name: key.name })
+}
+
+// -------------------------------------------------------------------------------- what need not be remembered
+
+fn forget_managers<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// What evidence does not look at.
+fn slim_pod(pod: &mut Pod) {
+    forget_managers(pod);
+    if let Some(spec) = &mut pod.spec {
+        spec.volumes = None;
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+            container.env = None;
+            container.args = None;
+            container.command = None;
+            container.volume_mounts = None;
+        }
+    }
+}
+
+fn slim_job(job: &mut Job) {
+    forget_managers(job);
+    if let Some(spec) = &mut job.spec {
+        spec.template.spec = None;
+    }
+}

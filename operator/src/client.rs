@@ -1,0 +1,74 @@
+//! The connection to the API server.
+//!
+//! kube's own stack retries for minutes and never times out; on the path of a hand-over neither is wanted. So the
+//! stack is put together here: no retries (whoever called knows better what to do), Nagle off, keepalive on, and
+//! every call has a deadline.
+
+use std::time::Duration;
+
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{ClientBuilder, ConfigExt};
+use tower::{BoxError, ServiceBuilder};
+
+/// Longer than any call takes while the API server is well.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a call brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+    #[error("no answer from the API server in {} s", DEADLINE.as_secs())]
+    Timeout,
+}
+
+impl CallError {
+    fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Api(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// The version that the write named is not the present one.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 409)
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
+    }
+
+    /// The object changed in a way that forbids the write: another UID, or it is being deleted and takes no new
+    /// finalizer.
+    pub(crate) fn is_invalid(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 422)
+    }
+}
+
+/// One call, with its deadline.
+pub(crate) async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
+    match tokio::time::timeout(DEADLINE, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(CallError::Timeout),
+    }
+}
+
+/// A client for the cluster that the process runs in, or that its kubeconfig names.
+pub(crate) async fn connect() -> anyhow::Result<kube::Client> {
+    let config = kube::Config::infer().await?;
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    connector.set_connect_timeout(Some(DEADLINE));
+    let https = config.rustls_https_connector_with_connector(connector)?;
+    let transport = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(https);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(BoxError::from)
+        .service(transport);
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
+}

@@ -1,0 +1,68 @@
+//! Finalizers: lifted when nothing can be learned from the pod any more.
+//!
+//! The finalizer keeps the object of a pod that was told to start, so that its kubelet can report its end. What must
+//! stay true: it is lifted only from a pod whose end is proven, in the version that was read *before* every primitive
+//! of its plan was read from the API server and showed no entry for it. No release waits for this.
+
+use konductor_api::annotations::FINALIZER;
+use konductor_api::mutex::Mutex;
+use konductor_api::participation::Kind;
+use konductor_primitives::snapshot::PodFacts;
+use kube::Api;
+use serde_json::{Value, json};
+
+use crate::client::{CallError, call};
+use crate::index::{self, ObjectKey};
+use crate::notify::{Patched, patch_pod, precondition};
+use crate::observe;
+use crate::reconcile::Context;
+use crate::rules::Rule;
+use crate::telemetry::Write;
+
+/// Conflicts in a row: the kubelet writes its last words at the same time.
+const ATTEMPTS: usize = 4;
+
+/// Lifts the finalizer of that pod, if it may be lifted. If not, the change that allows it brings us here again.
+pub(crate) async fn lift(context: &Context, key: &ObjectKey) -> Result<(), CallError> {
+    let Some(pod) = context.caches.pod(key) else { return Ok(()) };
+    let mut facts = observe::facts(&context.caches, &pod);
+    for _ in 0..ATTEMPTS {
+        if !facts.finalizer
+            || facts.terminal.is_none()
+            || is_in_a_ledger(context, &key.namespace, &facts).await?
+        {
+            return Ok(());
+        }
+        match patch_pod(context, &key.namespace, &facts, &without_finalizer(&facts), Write::Finalizer).await?
+        {
+            Patched::Written(_) | Patched::Changed(None) => return Ok(()),
+            Patched::Changed(Some(fresh)) => facts = observe::facts(&context.caches, &fresh),
+        }
+    }
+    Ok(())
+}
+
+/// The patch that takes our finalizer, and no other, off this version of the pod.
+pub(crate) fn without_finalizer(pod: &PodFacts) -> Value {
+    let mut metadata = precondition(pod);
+    metadata["$deleteFromPrimitiveList/finalizers"] = json!([FINALIZER]);
+    json!({"metadata": metadata})
+}
+
+async fn is_in_a_ledger(context: &Context, namespace: &str, pod: &PodFacts) -> Result<bool, CallError> {
+    let plan = index::plan_of(&pod.object().metadata);
+    for entry in plan.entries() {
+        let found = match entry.primitive.kind {
+            Kind::Gate => continue,
+            Kind::Mutex => {
+                let api: Api<Mutex> = Api::namespaced(context.client.clone(), namespace);
+                call(api.get_opt(&entry.primitive.name)).await?
+            }
+        };
+        let holders = found.as_ref().map(Mutex::holders).unwrap_or_default();
+        if holders.iter().any(|holder| holder.uid == pod.uid || holder.told(&pod.uid).is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

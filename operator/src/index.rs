@@ -1,0 +1,372 @@
+//! The index: which primitives does a changed object concern, and who takes part in a primitive?
+//!
+//! Pure bookkeeping in memory, fed by the watches. What must stay true: what an object contributed before is taken out
+//! before its new version comes in, so that nothing is left of objects that are gone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use konductor_api::gate::Gate;
+use konductor_api::participation::{Kind, PodPlan, PrimitiveRef, PrimitiveSet};
+
+/// Something to work on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// The ledger of a primitive, which need not exist.
+    Primitive(String, PrimitiveRef),
+    /// The finalizer of a pod.
+    Pod(ObjectKey),
+}
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ObjectKey {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// Who takes part in one primitive, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    pub(crate) jobs: BTreeSet<String>,
+    pub(crate) pods: BTreeSet<String>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Index(RwLock<State>);
+
+#[derive(Default)]
+struct State {
+    pods: HashMap<ObjectKey, PodEntry>,
+    jobs: HashMap<ObjectKey, PrimitiveSet>,
+    gates: HashMap<ObjectKey, BTreeSet<String>>,
+    members: HashMap<(String, PrimitiveRef), Members>,
+    pods_of_job: HashMap<String, BTreeSet<ObjectKey>>,
+    pods_on_node: HashMap<String, BTreeSet<ObjectKey>>,
+    gates_on_job: HashMap<ObjectKey, BTreeSet<String>>,
+}
+
+/// What a pod contributed.
+struct PodEntry {
+    plan: PodPlan,
+    job: Option<String>,
+    node: Option<String>,
+}
+
+// ------------------------------------------------------------------------------------------- reading objects
+
+impl ObjectKey {
+    pub(crate) fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// The Job that controls the pod.
+pub(crate) fn job_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.iter().flatten().find(|owner| {
+        owner.controller == Some(true) && owner.kind == "Job" && owner.api_version == "batch/v1"
+    })
+}
+
+/// What a stored pod takes part in.
+pub(crate) fn plan_of(metadata: &ObjectMeta) -> PodPlan {
+    metadata
+        .annotations
+        .as_ref()
+        .map(|annotations| PodPlan::of(annotations, job_of(metadata).is_some()))
+        .unwrap_or_default()
+}
+
+/// What a stored Job takes part in.
+pub(crate) fn set_of(metadata: &ObjectMeta) -> PrimitiveSet {
+    metadata.annotations.as_ref().map(PrimitiveSet::of).unwrap_or_default()
+}
+
+// -------------------------------------------------------------------------------------------------- changing
+
+impl Index {
+    /// A pod as it is now. Says what is concerned.
+    pub(crate) fn set_pod(&self, pod: &Pod) -> Vec<Key> {
+        let mut state = self.write();
+        let key = ObjectKey::of(&pod.metadata);
+        let mut concerned = state.remove_pod(&key);
+        let entry = PodEntry {
+            plan: plan_of(&pod.metadata),
+            job: job_of(&pod.metadata).map(|job| job.uid.clone()),
+            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
+        };
+        concerned.extend(keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive)));
+        for primitive in entry.plan.pod.entries() {
+            state.members(&key.namespace, primitive).pods.insert(key.name.clone());
+        }
+        if let Some(job) = entry.job.clone().filter(|_| !entry.plan.job.is_empty()) {
+            state.pods_of_job.entry(job).or_default().insert(key.clone());
+        }
+        if let Some(node) = entry.node.clone() {
+            state.pods_on_node.entry(node).or_default().insert(key.clone());
+        }
+        state.pods.insert(key, entry);
+        dedup(concerned)
+    }
+
+    /// A pod that is gone.
+    pub(crate) fn remove_pod(&self, key: &ObjectKey) -> Vec<Key> {
+        self.write().remove_pod(key)
+    }
+
+    /// A Job as it is now.
+    pub(crate) fn set_job(&self, job: &Job) -> Vec<Key> {
+        let mut state = self.write();
+        let key = ObjectKey::of(&job.metadata);
+        let mut concerned = state.remove_job(&key);
+        let set = set_of(&job.metadata);
+        concerned.extend(keys_of(&key.namespace, set.entries().iter()));
+        concerned.extend(state.gates_watching(&key));
+        for primitive in set.entries() {
+            state.members(&key.namespace, primitive).jobs.insert(key.name.clone());
+        }
+        if !set.is_empty() {
+            state.jobs.insert(key, set);
+        }
+        dedup(concerned)
+    }
+
+    /// A Job that is gone.
+    pub(crate) fn remove_job(&self, key: &ObjectKey) -> Vec<Key> {
+        let mut state = self.write();
+        let mut concerned = state.remove_job(key);
+        concerned.extend(state.gates_watching(key));
+        concerned
+    }
+
+    /// A gate as it is now: from here on the Jobs that it names concern it.
+    pub(crate) fn set_gate(&self, gate: &Gate) {
+        let mut state = self.write();
+        let key = ObjectKey::of(&gate.metadata);
+        state.remove_gate(&key);
+        let names: BTreeSet<_> =
+            gate.spec.conditions.iter().map(|condition| condition.name.clone()).collect();
+        for name in &names {
+            let job = ObjectKey { namespace: key.namespace.clone(), name: name.clone() };
+            state.gates_on_job.entry(job).or_default().insert(key.name.clone());
+        }
+        state.gates.insert(key, names);
+    }
+
+    /// A gate that is gone.
+    pub(crate) fn remove_gate(&self, key: &ObjectKey) {
+        self.write().remove_gate(key);
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn members(&mut self, namespace: &str, primitive: &PrimitiveRef) -> &mut Members {
+        self.members.entry((namespace.to_owned(), primitive.clone())).or_default()
+    }
+
+    fn remove_member(
+        &mut self,
+        namespace: &str,
+        primitive: &PrimitiveRef,
+        take: impl FnOnce(&mut Members) -> bool,
+    ) {
+        let key = (namespace.to_owned(), primitive.clone());
+        if let Some(members) = self.members.get_mut(&key) {
+            take(members);
+            if *members == Members::default() {
+                self.members.remove(&key);
+            }
+        }
+    }
+
+    fn remove_pod(&mut self, key: &ObjectKey) -> Vec<Key> {
+        let Some(entry) = self.pods.remove(key) else { return Vec::new() };
+        for primitive in entry.plan.pod.entries() {
+            self.remove_member(&key.namespace, primitive, |members| members.pods.remove(&key.name));
+        }
+        if let Some(job) = &entry.job {
+            remove_from(&mut self.pods_of_job, job, key);
+        }
+        if let Some(node) = &entry.node {
+            remove_from(&mut self.pods_on_node, node, key);
+        }
+        keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive))
+    }
+
+    fn remove_job(&mut self, key: &ObjectKey) -> Vec<Key> {
+        let Some(set) = self.jobs.remove(key) else { return Vec::new() };
+        for primitive in set.entries() {
+            self.remove_member(&key.namespace, primitive, |members| members.jobs.remove(&key.name));
+        }
+        keys_of(&key.namespace, set.entries().iter())
+    }
+
+    fn remove_gate(&mut self, key: &ObjectKey) {
+        for name in self.gates.remove(key).into_iter().flatten() {
+            let job = ObjectKey { namespace: key.namespace.clone(), name };
+            remove_from(&mut self.gates_on_job, &job, &key.name);
+        }
+    }
+
+    fn gates_watching(&self, job: &ObjectKey) -> Vec<Key> {
+        let gates = self.gates_on_job.get(job).into_iter().flatten();
+        gates
+            .map(|name| {
+                let primitive = PrimitiveRef { kind: Kind::Gate, name: name.clone() };
+                Key::Primitive(job.namespace.clone(), primitive)
+            })
+            .collect()
+    }
+}
+
+fn remove_from<K: std::hash::Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(values) = map.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+fn keys_of<'a>(namespace: &str, primitives: impl Iterator<Item = &'a PrimitiveRef>) -> Vec<Key> {
+    primitives.map(|primitive| Key::Primitive(namespace.to_owned(), primitive.clone())).collect()
+}
+
+fn dedup(mut keys: Vec<Key>) -> Vec<Key> {
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+// ---------------------------------------------------------------------------------------------------- asking
+
+impl Index {
+    /// Who names that primitive.
+    pub(crate) fn members(&self, namespace: &str, primitive: &PrimitiveRef) -> Members {
+        self.read().members.get(&(namespace.to_owned(), primitive.clone())).cloned().unwrap_or_default()
+    }
+
+    /// The pods of a Job that takes part itself.
+    pub(crate) fn pods_of_job(&self, uid: &str) -> Vec<ObjectKey> {
+        self.read().pods_of_job.get(uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// Everything that the pods on that node take part in.
+    pub(crate) fn concerned_by_node(&self, node: &str) -> Vec<Key> {
+        let state = self.read();
+        let pods = state.pods_on_node.get(node).into_iter().flatten();
+        let keys = pods
+            .filter_map(|key| Some((key, state.pods.get(key)?)))
+            .flat_map(|(key, entry)| {
+                keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive))
+            })
+            .collect();
+        dedup(keys)
+    }
+
+    /// Every pod that is known.
+    pub(crate) fn all_pods(&self) -> Vec<ObjectKey> {
+        self.read().pods.keys().cloned().collect()
+    }
+
+    /// Every Job that takes part.
+    pub(crate) fn all_jobs(&self) -> Vec<ObjectKey> {
+        self.read().jobs.keys().cloned().collect()
+    }
+
+    /// Every gate that is known.
+    pub(crate) fn all_gates(&self) -> Vec<ObjectKey> {
+        self.read().gates.keys().cloned().collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, annotations: &serde_json::Value, node: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": name, "namespace": "ns", "uid": name, "annotations": annotations,
+                "ownerReferences": [
+                    {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "job-uid", "controller": true},
+                ],
+            },
+            "spec": {"containers": [], "nodeName": node},
+        }))
+        .unwrap()
+    }
+
+    fn job(name: &str, mutex: &str) -> Job {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "ns", "annotations": {"konductor.io/mutex": mutex}},
+        }))
+        .unwrap()
+    }
+
+    fn key(kind: Kind, name: &str) -> Key {
+        Key::Primitive("ns".to_owned(), PrimitiveRef { kind, name: name.to_owned() })
+    }
+
+    #[test]
+    fn a_pod_concerns_what_its_job_takes_and_what_it_takes_itself() {
+        let index = Index::default();
+        let annotations = json!({"konductor.io/job-plan": "v1 mutex=db", "konductor.io/gate": "ready"});
+        let concerned = index.set_pod(&pod("p", &annotations, "n1"));
+        assert_eq!(concerned, [key(Kind::Gate, "ready"), key(Kind::Mutex, "db")]);
+        let gate = PrimitiveRef { kind: Kind::Gate, name: "ready".to_owned() };
+        let mutex = PrimitiveRef { kind: Kind::Mutex, name: "db".to_owned() };
+        assert_eq!(index.members("ns", &gate).pods.len(), 1);
+        assert_eq!(index.members("ns", &mutex), Members::default(), "there the Job takes part");
+        assert_eq!(index.pods_of_job("job-uid").len(), 1);
+        assert_eq!(index.concerned_by_node("n1").len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_gone() {
+        let index = Index::default();
+        index.set_pod(&pod("p", &json!({"konductor.io/gate": "a"}), "n1"));
+        let concerned = index.set_pod(&pod("p", &json!({"konductor.io/gate": "b"}), "n2"));
+        assert_eq!(concerned, [key(Kind::Gate, "a"), key(Kind::Gate, "b")]);
+        assert!(index.concerned_by_node("n1").is_empty());
+        index.set_job(&job("j", "db"));
+        assert_eq!(index.remove_job(&ObjectKey::of(&job("j", "db").metadata)), [key(Kind::Mutex, "db")]);
+        index.remove_pod(&ObjectKey { namespace: "ns".to_owned(), name: "p".to_owned() });
+        let state = index.read();
+        assert!(state.members.is_empty() && state.pods_on_node.is_empty() && state.pods_of_job.is_empty());
+    }
+
+    #[test]
+    fn a_job_concerns_the_gates_that_name_it_also_when_it_is_gone() {
+        let index = Index::default();
+        let gate: Gate = serde_json::from_value(json!({
+            "apiVersion": "konductor.io/v1", "kind": "Gate",
+            "metadata": {"name": "g", "namespace": "ns"},
+            "spec": {"conditions": [{"type": "Job", "name": "etl", "state": "Complete"}]},
+        }))
+        .unwrap();
+        index.set_gate(&gate);
+        assert_eq!(index.set_job(&job("etl", "db")), [key(Kind::Gate, "g"), key(Kind::Mutex, "db")]);
+        let etl = ObjectKey { namespace: "ns".to_owned(), name: "etl".to_owned() };
+        assert!(index.remove_job(&etl).contains(&key(Kind::Gate, "g")));
+        index.remove_gate(&ObjectKey::of(&gate.metadata));
+        assert!(index.remove_job(&etl).is_empty());
+    }
+}

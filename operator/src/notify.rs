@@ -1,0 +1,475 @@
+//! Notify: pods and Jobs are told what follows from committed ledgers.
+//!
+//! All that is written on a pod goes through its status subresource in one strategic merge patch, on the condition of
+//! UID and resourceVersion. What must stay true: finalizer, tokens and grant are one write, so a granted pod cannot
+//! vanish unseen; `go` for a plan of several primitives is told only after each of them was read from the API server;
+//! the pods that are told go before advice to those that wait.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use konductor_api::annotations::{self, FINALIZER, GRANT};
+use konductor_api::conditions::{self, FAILURE_TARGET, GRANTED};
+use konductor_api::gate::Gate;
+use konductor_api::mutex;
+use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
+use konductor_primitives::snapshot::{Participant, PodFacts};
+use konductor_primitives::step::Withdrawal;
+use konductor_primitives::verdict::{self, Committed, Telling, Wait};
+use konductor_waiter::grant::{Grant, Verdict};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::client::{CallError, call};
+use crate::events::Happening;
+use crate::index::{self, Key, ObjectKey};
+use crate::observe::{self, Known};
+use crate::reconcile::Context;
+use crate::telemetry::Write;
+
+/// Pods that are told at once.
+const CONCURRENCY: usize = 16;
+/// How often a pod's place in the queue is written, for the first ten.
+const ADVICE_PERIOD: Duration = Duration::from_secs(10);
+/// Whose place is kept up to date.
+const ADVISED: usize = 10;
+/// A pod changes while it is told: read it and decide again, so often.
+const ATTEMPTS: usize = 4;
+/// After that.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What is to be told about.
+pub(crate) struct Told<'a> {
+    /// The primitive as it was committed; `None` if there is none.
+    pub(crate) committed: Option<Committed<'a>>,
+    pub(crate) participants: &'a [Participant],
+    /// UIDs of those who wait, the next one first.
+    pub(crate) order: &'a [String],
+}
+
+/// When what was written that is only for people to read.
+#[derive(Default)]
+pub(crate) struct Advisor(Mutex<HashMap<String, Instant>>);
+
+/// Other primitives of a plan, as the API server has them.
+enum Others {
+    Gate(Arc<Gate>),
+    Mutex(Arc<mutex::Mutex>),
+    Missing,
+}
+
+// ------------------------------------------------------------------------------------------------- everybody
+
+/// Tells everybody who takes part.
+pub(crate) async fn tell(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    told: &Told<'_>,
+    known: &Known,
+) -> Result<(), CallError> {
+    for participant in told.participants.iter().filter(|participant| participant.job.is_some()) {
+        fail_job(context, namespace, primitive, told, participant).await?;
+    }
+    let waiting: Vec<_> = told
+        .participants
+        .iter()
+        .flat_map(|participant| &participant.pods)
+        .filter(|pod| pod.can_be_told().is_some())
+        .collect();
+    let tellings: Vec<_> = waiting
+        .into_iter()
+        .map(|pod| async move { (pod, tell_pod(context, namespace, primitive, told, pod, known).await) })
+        .collect();
+    let outcomes: Vec<_> = futures::stream::iter(tellings).buffer_unordered(CONCURRENCY).collect().await;
+    let mut advice = Vec::new();
+    let mut failure = None;
+    for (pod, outcome) in outcomes {
+        match outcome {
+            Ok(Some(wait)) => advice.push((pod, wait)),
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    for (pod, wait) in advice {
+        advise(context, namespace, primitive, told, pod, &wait).await;
+    }
+    Ok(())
+}
+
+/// Tells one pod, or says what it waits for.
+async fn tell_pod(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    told: &Told<'_>,
+    pod: &PodFacts,
+    known: &Known,
+) -> Result<Option<Wait>, CallError> {
+    let mut pod =
+        known.pods.get(&pod.uid).map_or_else(|| pod.clone(), |fresh| observe::facts(&context.caches, fresh));
+    for _ in 0..ATTEMPTS {
+        let metadata = &pod.object().metadata;
+        let plan = index::plan_of(metadata);
+        let job = index::job_of(metadata).map(|job| job.uid.clone());
+        let cached = cached_others(context, namespace, primitive, &plan);
+        let mut telling = judge(&pod, &plan, job.as_deref(), primitive, told, &cached);
+        if matches!(telling, Telling::Go { .. }) && !cached.is_empty() {
+            let read = read_others(context, namespace, &cached).await?;
+            telling = judge(&pod, &plan, job.as_deref(), primitive, told, &read);
+        }
+        let (grant, tokens) = match telling {
+            Telling::Nothing => return Ok(None),
+            Telling::Wait(wait) => return Ok(Some(wait)),
+            Telling::Go { grant, tokens } => (grant, tokens),
+            Telling::Deny { grant } => (grant, Vec::new()),
+        };
+        let body = verdict_patch(&pod, &grant, &tokens, plan.holds());
+        let write = Write::Grant;
+        match patch_pod(context, namespace, &pod, &body, write).await? {
+            Patched::Written(written) => {
+                announce_verdict(context, &written, &plan, &grant);
+                return Ok(None);
+            }
+            Patched::Changed(Some(fresh)) => pod = observe::facts(&context.caches, &fresh),
+            // It was never told, so there is nothing to prove.
+            Patched::Changed(None) => return Ok(None),
+        }
+    }
+    context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), RETRY);
+    Ok(None)
+}
+
+fn judge(
+    pod: &PodFacts,
+    plan: &PodPlan,
+    job: Option<&str>,
+    primitive: &PrimitiveRef,
+    told: &Told<'_>,
+    others: &BTreeMap<PrimitiveRef, Others>,
+) -> Telling {
+    let committed = |other: &PrimitiveRef| {
+        if other == primitive {
+            return told.committed.unwrap_or(Committed::Missing);
+        }
+        match others.get(other) {
+            Some(Others::Gate(gate)) => Committed::Gate(gate),
+            Some(Others::Mutex(mutex)) => Committed::Mutex(mutex),
+            Some(Others::Missing) | None => Committed::Missing,
+        }
+    };
+    let place = |other: &PrimitiveRef, uid: &str| {
+        let place = told.order.iter().position(|waiting| waiting == uid).filter(|_| other == primitive)?;
+        Some((place + 1, told.order.len()))
+    };
+    verdict::telling(pod, plan, job, committed, place)
+}
+
+fn cached_others(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    plan: &PodPlan,
+) -> BTreeMap<PrimitiveRef, Others> {
+    let caches = &context.caches;
+    plan.entries()
+        .filter(|entry| entry.primitive != primitive)
+        .map(|entry| {
+            let name = &entry.primitive.name;
+            let other = match entry.primitive.kind {
+                Kind::Gate => caches.gates.get(namespace, name).map(Others::Gate),
+                Kind::Mutex => caches.mutexes.get(namespace, name).map(Others::Mutex),
+            };
+            (entry.primitive.clone(), other.unwrap_or(Others::Missing))
+        })
+        .collect()
+}
+
+/// The same from the API server itself.
+async fn read_others(
+    context: &Context,
+    namespace: &str,
+    cached: &BTreeMap<PrimitiveRef, Others>,
+) -> Result<BTreeMap<PrimitiveRef, Others>, CallError> {
+    let mut read = BTreeMap::new();
+    for primitive in cached.keys() {
+        let client = context.client.clone();
+        let other = match primitive.kind {
+            Kind::Gate => call(Api::<Gate>::namespaced(client, namespace).get_opt(&primitive.name))
+                .await?
+                .map(|gate| Others::Gate(Arc::new(gate))),
+            Kind::Mutex => call(Api::<mutex::Mutex>::namespaced(client, namespace).get_opt(&primitive.name))
+                .await?
+                .map(|mutex| Others::Mutex(Arc::new(mutex))),
+        };
+        read.insert(primitive.clone(), other.unwrap_or(Others::Missing));
+    }
+    Ok(read)
+}
+
+// ------------------------------------------------------------------------------------------------- one patch
+
+/// What became of a patch.
+pub(crate) enum Patched {
+    Written(Arc<Pod>),
+    /// It is not what it was: as it is now, or `None` if it is gone.
+    Changed(Option<Arc<Pod>>),
+}
+
+/// One patch of a pod's status subresource, on the version that was looked at.
+pub(crate) async fn patch_pod(
+    context: &Context,
+    namespace: &str,
+    pod: &PodFacts,
+    body: &Value,
+    write: Write,
+) -> Result<Patched, CallError> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    context.telemetry.wrote(write);
+    match call(api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(body))).await {
+        Ok(written) => Ok(Patched::Written(Arc::new(written))),
+        Err(error) if error.is_conflict() || error.is_not_found() || error.is_invalid() => {
+            let found = call(api.get_opt(&pod.name)).await?;
+            let same = found.filter(|found| found.metadata.uid.as_deref() == Some(&pod.uid));
+            // Refused although it did not change: somebody else's admission, or ours, says why.
+            if error.is_invalid()
+                && same.as_ref().is_some_and(|same| {
+                    same.metadata.resource_version == pod.object().metadata.resource_version
+                })
+            {
+                return Err(error);
+            }
+            Ok(Patched::Changed(same.map(Arc::new)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The condition of every write on a pod: this object, in this version.
+pub(crate) fn precondition(pod: &PodFacts) -> Value {
+    let metadata = &pod.object().metadata;
+    json!({"uid": metadata.uid, "resourceVersion": metadata.resource_version})
+}
+
+fn verdict_patch(pod: &PodFacts, grant: &Grant, tokens: &[(usize, String)], holds: bool) -> Value {
+    let mut metadata = precondition(pod);
+    let mut annotations: BTreeMap<String, String> =
+        tokens.iter().map(|(place, token)| (annotations::token(*place), token.clone())).collect();
+    annotations.insert(GRANT.to_owned(), grant.to_string());
+    metadata["annotations"] = json!(annotations);
+    let condition = match &grant.verdict {
+        Verdict::Go => {
+            if holds {
+                metadata["finalizers"] = json!([FINALIZER]);
+            }
+            let told: Vec<_> = tokens.iter().map(|(_, token)| token.as_str()).collect();
+            let message = if told.is_empty() {
+                "everything it waited for is open".to_owned()
+            } else {
+                format!("everything it waits for is its own; token {}", told.join(", "))
+            };
+            granted_condition(pod, true, conditions::reason::GRANTED, &message)
+        }
+        Verdict::Deny { reason, .. } => granted_condition(pod, false, conditions::reason::DENIED, reason),
+        Verdict::Released => Value::Null,
+    };
+    json!({"metadata": metadata, "status": {"conditions": [condition]}})
+}
+
+fn granted_condition(pod: &PodFacts, status: bool, reason: &str, message: &str) -> Value {
+    let known = granted_of(pod);
+    let status = if status { "True" } else { "False" };
+    let since = known
+        .filter(|known| known.status == status)
+        .and_then(|known| known.last_transition_time.clone())
+        .unwrap_or_else(|| Time(Timestamp::now()));
+    json!({
+        "type": GRANTED,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    })
+}
+
+fn granted_of(pod: &PodFacts) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
+    let status = pod.object().status.as_ref()?;
+    status.conditions.iter().flatten().find(|condition| condition.type_ == GRANTED)
+}
+
+fn announce_verdict(context: &Context, pod: &Pod, plan: &PodPlan, grant: &Grant) {
+    let (warning, reason, note) = match &grant.verdict {
+        Verdict::Go => (false, "Admitted", format!("may start: {plan}")),
+        Verdict::Deny { reason, .. } => (true, "Denied", reason.clone()),
+        Verdict::Released => return,
+    };
+    context.announcer.announce(Happening::to_pod(pod, warning, reason, note));
+}
+
+/// Takes verdicts back, before the holds that they stand for end. What comes back goes into `known`.
+pub(crate) async fn withdraw(
+    context: &Context,
+    namespace: &str,
+    withdrawals: &[Withdrawal],
+    known: &mut Known,
+) -> Result<(), CallError> {
+    for withdrawal in withdrawals {
+        let key = ObjectKey { namespace: namespace.to_owned(), name: withdrawal.pod.clone() };
+        let pod = known.pods.get(&withdrawal.uid).cloned().or_else(|| context.caches.pod(&key));
+        let Some(pod) = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(&withdrawal.uid)) else {
+            continue;
+        };
+        let pod = observe::facts(&context.caches, &pod);
+        let Some(grant) = verdict::withdrawn(&pod) else { continue };
+        let mut metadata = precondition(&pod);
+        metadata["annotations"] = json!({GRANT: grant.to_string()});
+        let body = json!({"metadata": metadata});
+        match patch_pod(context, namespace, &pod, &body, Write::Withdraw).await? {
+            Patched::Written(fresh) | Patched::Changed(Some(fresh)) => {
+                known.pods.insert(withdrawal.uid.clone(), fresh);
+            }
+            Patched::Changed(None) => {
+                known.absent.insert(withdrawal.uid.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+// ------------------------------------------------------------------------------------------------------ Jobs
+
+/// A Job whose own gate can never open is failed through its status: that costs no retry and meets no pod failure
+/// policy.
+async fn fail_job(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    told: &Told<'_>,
+    participant: &Participant,
+) -> Result<(), CallError> {
+    let key = ObjectKey { namespace: namespace.to_owned(), name: participant.name.clone() };
+    let Some(job) = context.caches.job(&key).filter(|_| !participant.is_over()) else { return Ok(()) };
+    if job.metadata.uid.as_deref() != Some(&participant.uid) {
+        return Ok(());
+    }
+    let plan = PodPlan { job: index::set_of(&job.metadata), ..PodPlan::default() };
+    let committed = |other: &PrimitiveRef| {
+        if other == primitive { told.committed.unwrap_or(Committed::Missing) } else { Committed::Missing }
+    };
+    let Some(message) = verdict::job_fails(&plan, &participant.pods, committed) else { return Ok(()) };
+    let now = Time(Timestamp::now());
+    let started = job.status.as_ref().and_then(|status| status.start_time.clone());
+    let body = json!({
+        "metadata": {"uid": job.metadata.uid, "resourceVersion": job.metadata.resource_version},
+        "status": {
+            "startTime": started.or_else(|| job.metadata.creation_timestamp.clone()),
+            "conditions": [{
+                "type": FAILURE_TARGET,
+                "status": "True",
+                "reason": conditions::reason::GATE_FAILED,
+                "message": message,
+                "lastTransitionTime": now,
+                "lastProbeTime": now,
+            }],
+        },
+    });
+    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    context.telemetry.wrote(Write::Job);
+    match call(api.patch_status(&participant.name, &PatchParams::default(), &Patch::Strategic(&body))).await {
+        Ok(job) => {
+            use kube::Resource;
+            context.announcer.announce(Happening {
+                about: job.object_ref(&()),
+                related: None,
+                warning: true,
+                reason: conditions::reason::GATE_FAILED,
+                note: message,
+            });
+            Ok(())
+        }
+        Err(error) if error.is_conflict() => {
+            context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), RETRY);
+            Ok(())
+        }
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- advice
+
+/// Writes what a pod waits for into its condition: when its wait starts or its reason changes, and later for the first
+/// of the queue only, now and then. A failure is no harm.
+async fn advise(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    told: &Told<'_>,
+    pod: &PodFacts,
+    wait: &Wait,
+) {
+    let known = granted_of(pod);
+    let first = known.is_none_or(|known| known.reason.as_deref() != Some(wait.reason));
+    if !first {
+        let same = known.and_then(|known| known.message.as_deref()) == Some(wait.message.as_str());
+        let near = told.order.iter().take(ADVISED).any(|uid| {
+            let participant = told.participants.iter().find(|participant| participant.uid == *uid);
+            participant.is_some_and(|participant| participant.pod(&pod.uid).is_some())
+        });
+        if same || !near && told.committed.is_some() {
+            return;
+        }
+        if let Some(delay) = context.advisor.too_soon(&pod.object().metadata, ADVICE_PERIOD) {
+            context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), delay);
+            return;
+        }
+    }
+    let body = json!({
+        "metadata": precondition(pod),
+        "status": {"conditions": [granted_condition(pod, false, wait.reason, &wait.message)]},
+    });
+    match patch_pod(context, namespace, pod, &body, Write::Condition).await {
+        Ok(Patched::Written(written)) => {
+            context.advisor.wrote(&written.metadata);
+            if first {
+                let missing = wait.reason == conditions::reason::MISSING_PRIMITIVE;
+                let happening = Happening::to_pod(&written, missing, wait.reason, wait.message.clone());
+                context.announcer.announce(happening);
+            }
+        }
+        // The change that came between brings us here again.
+        Ok(Patched::Changed(_)) => {}
+        Err(error) => tracing::debug!(pod = pod.name, %error, "no condition written"),
+    }
+}
+
+impl Advisor {
+    /// How long to wait before the next advisory write on that object; `None` if it may be written now.
+    pub(crate) fn too_soon(&self, metadata: &ObjectMeta, period: Duration) -> Option<Duration> {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = written.get(metadata.uid.as_deref().unwrap_or_default())?;
+        period.checked_sub(last.elapsed()).filter(|rest| !rest.is_zero())
+    }
+
+    /// It was written now.
+    pub(crate) fn wrote(&self, metadata: &ObjectMeta) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // What is older than any period says nothing any more.
+        if written.len() > 4096 {
+            written.retain(|_, at| now.duration_since(*at) < ADVICE_PERIOD);
+        }
+        written.insert(metadata.uid.clone().unwrap_or_default(), now);
+    }
+}

@@ -1,0 +1,255 @@
+//! Reconcile: snapshot, pure step, one compare-and-swap, notify; for one primitive at a time.
+//!
+//! Level-triggered: whatever it is called for, it looks at everything and does what is missing, so a crash between any
+//! two writes loses nothing. What must stay true: verdicts are derived from what the API server returned, never from
+//! what we meant to write; a conflict means a new read and a new step, never the old result again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use konductor_api::ledger::Holder;
+use konductor_api::participation::{Kind, PrimitiveRef};
+use konductor_primitives::snapshot::{Participant, Snapshot};
+use konductor_primitives::step::Step;
+use kube::{Api, Client};
+
+use crate::caches::Caches;
+use crate::client::{CallError, call};
+use crate::commit::{self, Commit, CommitError};
+use crate::events::{Announcer, Happening};
+use crate::finalizers;
+use crate::index::{self, Key, ObjectKey};
+use crate::notify::{self, Advisor};
+use crate::observe::{self, Known};
+use crate::queue::Queue;
+use crate::rules::Rule;
+use crate::telemetry::{Telemetry, Write};
+
+/// Reads, withdrawals and conflicts in one go; more than that waits for its turn again.
+const ROUNDS: usize = 16;
+/// How often a queue that merely looks different is written.
+const QUEUE_WRITE_PERIOD: Duration = Duration::from_secs(1);
+/// After a failed call.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What every reconcile shares.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) queue: Arc<Queue<Key>>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) announcer: Announcer,
+    pub(crate) advisor: Advisor,
+}
+
+/// Why a reconcile did not get through. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("it did not settle in {ROUNDS} rounds")]
+    Unsettled,
+}
+
+impl ReconcileError {
+    /// The same word in log and metric.
+    const fn category(&self) -> &'static str {
+        match self {
+            Self::Commit(CommitError::Invariant(_)) => "Invariant",
+            Self::Commit(CommitError::Call(CallError::Timeout)) | Self::Call(CallError::Timeout) => "Timeout",
+            Self::Commit(CommitError::Call(_)) | Self::Call(_) => "Api",
+            Self::Unsettled => "Unsettled",
+        }
+    }
+}
+
+/// A reconcile at the point where everything that had to be written is written.
+struct Settled<P: Rule> {
+    object: Option<Arc<P>>,
+    participants: Vec<Participant>,
+    step: Option<Step<P::Status>>,
+    known: Known,
+}
+
+// ---------------------------------------------------------------------------------------------------- working
+
+/// Works on keys until the process ends.
+pub(crate) async fn work(context: Arc<Context>) {
+    loop {
+        let key = context.queue.next().await;
+        let started = tokio::time::Instant::now();
+        let outcome = match &key {
+            Key::Primitive(namespace, primitive) => match primitive.kind {
+                Kind::Gate => primitive_of::<konductor_api::gate::Gate>(&context, namespace, primitive).await,
+                Kind::Mutex => {
+                    primitive_of::<konductor_api::mutex::Mutex>(&context, namespace, primitive).await
+                }
+            },
+            Key::Pod(pod) => finalizers::lift(&context, pod).await.map_err(ReconcileError::from),
+        };
+        context.telemetry.reconciled(&key, started.elapsed());
+        if let Err(error) = outcome {
+            if let ReconcileError::Commit(CommitError::Invariant(violation)) = &error {
+                context.telemetry.violated(violation);
+            }
+            context.telemetry.failed(&key, error.category());
+            tracing::warn!(?key, category = error.category(), "not through yet: {error}");
+            context.queue.add_after(key.clone(), RETRY);
+        }
+        context.queue.done(&key);
+    }
+}
+
+async fn primitive_of<P: Rule>(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+) -> Result<(), ReconcileError> {
+    let settled = settle::<P>(context, namespace, primitive).await?;
+    notify::tell(context, namespace, primitive, &settled.told(), &settled.known).await?;
+    Ok(())
+}
+
+/// Reads and writes until the ledger is what the step says.
+async fn settle<P: Rule>(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+) -> Result<Settled<P>, ReconcileError> {
+    let api: Api<P> = Api::namespaced(context.client.clone(), namespace);
+    let mut known = Known::default();
+    let mut object = P::shelf(&context.caches).get(namespace, &primitive.name);
+    for _ in 0..ROUNDS {
+        let participants = observe::participants(&context.caches, namespace, primitive, &known);
+        let Some(present) = object.clone() else {
+            return Ok(Settled { object: None, participants, step: None, known });
+        };
+        let snapshot = Snapshot {
+            objects: observe::objects(&context.caches, namespace, &present.objects()),
+            primitive: (*present).clone(),
+            participants,
+            absent: known.absent.clone(),
+            now: Timestamp::now(),
+        };
+        let step = P::step(&snapshot);
+        let participants = snapshot.participants;
+        if !step.lookups.is_empty() {
+            observe::look(context, namespace, &step.lookups, &mut known).await?;
+            continue;
+        }
+        if !step.withdrawals.is_empty() {
+            notify::withdraw(context, namespace, &step.withdrawals, &mut known).await?;
+            continue;
+        }
+        let before = present.status().cloned().unwrap_or_default();
+        if before == step.status {
+            return Ok(Settled { object, participants, step: Some(step), known });
+        }
+        let queue_only = present.status().is_some() && P::differ_in_queue_only(&before, &step.status);
+        if queue_only && let Some(wait) = context.advisor.too_soon(present.meta(), QUEUE_WRITE_PERIOD) {
+            context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), wait);
+            return Ok(Settled { object, participants, step: Some(step), known });
+        }
+        let write = if queue_only { Write::Queue } else { Write::Ledger };
+        match commit::status(context, present.as_ref(), &step.status, write).await? {
+            Commit::Written(committed) => {
+                context.advisor.wrote(committed.meta());
+                follow_up(context, namespace, primitive, present.as_ref(), committed.as_ref(), &participants);
+                return Ok(Settled { object: Some(committed), participants, step: Some(step), known });
+            }
+            Commit::Conflict | Commit::Gone => {
+                object = call(api.get_opt(&primitive.name)).await?.map(Arc::new);
+                match &object {
+                    Some(fresh) => P::shelf(&context.caches).put(fresh),
+                    None => P::shelf(&context.caches)
+                        .forget(&ObjectKey { namespace: namespace.to_owned(), name: primitive.name.clone() }),
+                }
+            }
+        }
+    }
+    Err(ReconcileError::Unsettled)
+}
+
+impl<P: Rule> Settled<P> {
+    fn told(&self) -> notify::Told<'_> {
+        notify::Told {
+            committed: self.object.as_ref().map(|object| object.committed()),
+            participants: &self.participants,
+            order: self.step.as_ref().map(|step| step.order.as_slice()).unwrap_or_default(),
+        }
+    }
+}
+
+/// What a committed change sets going beside the pods' verdicts: Events, metrics, finalizers of those who left, and
+/// the primitives that come next in the plans of those who take part.
+fn follow_up<P: Rule>(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    before: &P,
+    after: &P,
+    participants: &[Participant],
+) {
+    let still = |holder: &Holder| after.holders().iter().any(|other| other.token == holder.token);
+    for holder in before.holders() {
+        let left = holder.pods.iter().filter(|pod| {
+            !after.holders().iter().any(|other| other.token == holder.token && other.told(&pod.uid).is_some())
+        });
+        for pod in left {
+            let key = ObjectKey { namespace: namespace.to_owned(), name: pod.name.clone() };
+            context.queue.add(Key::Pod(key));
+        }
+        if !still(holder) {
+            context.telemetry.released(primitive.kind, holder);
+        }
+    }
+    let granted: Vec<_> = after
+        .holders()
+        .iter()
+        .filter(|holder| before.holders().iter().all(|old| old.token != holder.token))
+        .collect();
+    for holder in &granted {
+        let since = participants.iter().find(|participant| participant.uid == holder.uid);
+        context.telemetry.acquired(primitive.kind, since.map(|participant| participant.key.since()));
+    }
+    for happening in Happening::of(before, after) {
+        context.announcer.announce(happening);
+    }
+    for participant in participants {
+        for key in others(context, namespace, primitive, participant) {
+            context.queue.add(key);
+        }
+    }
+}
+
+/// The other primitives of that participant's plan, its pods' included.
+fn others(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    participant: &Participant,
+) -> Vec<Key> {
+    let key = ObjectKey { namespace: namespace.to_owned(), name: participant.name.clone() };
+    let of_job = context
+        .caches
+        .job(&key)
+        .filter(|_| participant.job.is_some())
+        .map(|job| index::set_of(&job.metadata).entries().to_vec())
+        .unwrap_or_default();
+    let of_pods = participant.pods.iter().flat_map(|pod| {
+        let plan = index::plan_of(&pod.object().metadata);
+        plan.entries().map(|entry| entry.primitive.clone()).collect::<Vec<_>>()
+    });
+    let mut keys: Vec<_> = of_job
+        .into_iter()
+        .chain(of_pods)
+        .filter(|other| other != primitive)
+        .map(|other| Key::Primitive(namespace.to_owned(), other))
+        .collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}

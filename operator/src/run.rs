@@ -1,0 +1,118 @@
+//! Run: ties everything together and takes it down again.
+//!
+//! What must stay true: a background task that ends is the end of the process, with the reason in the log; whatever is
+//! under way when the process ends is found again by the next one.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::args::{Arguments, Command, LogFormat, Run};
+use crate::caches::{self, Caches};
+use crate::events::Announcer;
+use crate::notify::Advisor;
+use crate::queue::Queue;
+use crate::reconcile::{self, Context};
+use crate::telemetry::{self, Telemetry};
+use crate::{client, health, uninstall};
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One provider for the whole process; a second one would make rustls' choice ambiguous.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match start(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn start(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(arguments) => {
+            telemetry::log(&arguments.log_level, arguments.log_format)?;
+            run(&arguments).await
+        }
+        Command::Uninstall(arguments) => {
+            telemetry::log("info", LogFormat::Text)?;
+            uninstall::run(&client::connect().await?, &arguments).await
+        }
+    }
+}
+
+async fn run(arguments: &Run) -> anyhow::Result<()> {
+    let probes = health::bind(arguments.health_probe_bind_address, "health").await?;
+    let metrics = health::bind(arguments.metrics_bind_address, "metrics").await?;
+    let client = client::connect().await?;
+    let (caches, writers) = Caches::new();
+    let (announcer, announcements) = Announcer::new();
+    let context = Arc::new(Context {
+        client: client.clone(),
+        caches: Arc::new(caches),
+        queue: Arc::new(Queue::new()),
+        telemetry: Arc::new(Telemetry::new()),
+        announcer,
+        advisor: Advisor::default(),
+    });
+    let ready = Arc::new(AtomicBool::new(false));
+
+    let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
+    let served = |outcome: std::io::Result<()>| match outcome {
+        Ok(()) => anyhow::anyhow!("a server ended"),
+        Err(error) => error.into(),
+    };
+    let router = health::probes(Arc::clone(&ready));
+    tasks.spawn(async move { served(axum::serve(probes, router).await) });
+    let router = health::metrics(Arc::clone(&context.telemetry));
+    tasks.spawn(async move { served(axum::serve(metrics, router).await) });
+    tasks.spawn(caches::fill(
+        Arc::clone(&context.caches),
+        writers,
+        Arc::clone(&context.queue),
+        client.clone(),
+    ));
+    let instance =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    tasks.spawn(async move {
+        announcements.publish(client, instance).await;
+        anyhow::anyhow!("the publisher of Events ended")
+    });
+    let workers = Arc::clone(&context);
+    let concurrency = arguments.concurrency;
+    tasks.spawn(async move {
+        if let Err(error) = workers.caches.synced().await {
+            return error;
+        }
+        ready.store(true, Ordering::Relaxed);
+        tracing::info!("all caches are synced");
+        let mut crew = JoinSet::new();
+        for _ in 0..concurrency {
+            crew.spawn(reconcile::work(Arc::clone(&workers)));
+        }
+        match crew.join_next().await {
+            Some(Err(error)) => anyhow::anyhow!("a worker panicked: {error}"),
+            _ => anyhow::anyhow!("a worker ended"),
+        }
+    });
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("asked to stop"),
+        _ = interrupt.recv() => tracing::info!("interrupted"),
+        Some(ended) = tasks.join_next() => return Err(match ended {
+            Ok(error) => error,
+            Err(error) => anyhow::anyhow!("a task panicked: {error}"),
+        }),
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Uninstall: before the release goes, leave nothing behind that nobody would clear.
+//!
+//! Stops the operator first, so that nobody grants while this goes on. Then lifts our finalizer from every pod; a pod
+//! that holds goes on undisturbed, but its end will not be recorded. Pods that still wait are named and left waiting:
+//! nothing is ever told to start by this.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use konductor_api::annotations::PARTICIPANT_LABEL;
+use konductor_primitives::snapshot::PodFacts;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::args::Uninstall;
+use crate::client::call;
+use crate::finalizers::without_finalizer;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+const PERIOD: Duration = Duration::from_millis(500);
+const PAGE: u32 = 500;
+
+/// Does all of it.
+pub(crate) async fn run(client: &Client, arguments: &Uninstall) -> anyhow::Result<()> {
+    stop_operator(client, arguments).await?;
+    let pods = participants(client).await?;
+    let mut lifted = 0;
+    for pod in &pods {
+        if lift(client, pod).await? {
+            lifted += 1;
+        }
+    }
+    tracing::info!("lifted the finalizer of {lifted} pods; it is on no pod any more");
+    let waiting: Vec<_> = pods.iter().filter(|pod| pod.can_be_told().is_some() || is_pending(pod)).collect();
+    if waiting.is_empty() {
+        tracing::info!("no pod waits");
+        return Ok(());
+    }
+    for pod in &waiting {
+        let namespace = pod.object().metadata.namespace.as_deref().unwrap_or_default();
+        tracing::warn!(
+            "still waits, until Konductor is installed again or it is deleted: pod {namespace}/{}",
+            pod.name
+        );
+    }
+    tracing::warn!("{} pods still wait; none of them was told to start", waiting.len());
+    Ok(())
+}
+
+async fn stop_operator(client: &Client, arguments: &Uninstall) -> anyhow::Result<()> {
+    let name = format!("Deployment {}/{}", arguments.namespace, arguments.deployment);
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &arguments.namespace);
+    let scale = json!({"spec": {"replicas": 0}});
+    let patched =
+        call(api.patch_scale(&arguments.deployment, &PatchParams::default(), &Patch::Merge(&scale))).await;
+    match patched {
+        Ok(_) => {}
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => bail!("{name} could not be scaled to 0: {error}"),
+    }
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let found =
+            call(api.get_opt(&arguments.deployment)).await.with_context(|| format!("reading {name}"))?;
+        let Some(deployment) = found else { return Ok(()) };
+        let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
+        let replicas = deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0);
+        let terminating =
+            deployment.status.as_ref().and_then(|status| status.terminating_replicas).unwrap_or(0);
+        if observed >= deployment.metadata.generation && replicas == 0 && terminating == 0 {
+            tracing::info!("{name} is stopped");
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{name} still has {replicas} replicas; see why its pods do not end"
+        );
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+async fn participants(client: &Client) -> anyhow::Result<Vec<PodFacts>> {
+    let api: Api<Pod> = Api::all(client.clone());
+    let mut parameters = ListParams::default().labels(PARTICIPANT_LABEL).limit(PAGE);
+    let mut pods = Vec::new();
+    loop {
+        let page = call(api.list(&parameters)).await.context("listing the pods that take part")?;
+        pods.extend(page.items.iter().map(|pod| PodFacts::of(pod, true)));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(pods),
+        }
+    }
+}
+
+/// Whatever its version: the operator that could tell it anything is stopped. The UID stays the condition.
+async fn lift(client: &Client, pod: &PodFacts) -> anyhow::Result<bool> {
+    if !pod.finalizer {
+        return Ok(false);
+    }
+    let namespace = pod.object().metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut body = without_finalizer(pod);
+    body["metadata"]["resourceVersion"] = serde_json::Value::Null;
+    match call(api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(&body))).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() || error.is_invalid() => Ok(false),
+        Err(error) => bail!("the finalizer of pod {namespace}/{} could not be lifted: {error}", pod.name),
+    }
+}
+
+fn is_pending(pod: &PodFacts) -> bool {
+    use konductor_primitives::evidence::WaiterRun;
+    pod.terminal.is_none() && !pod.deleting && pod.waiter == WaiterRun::None
+}
