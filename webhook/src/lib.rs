@@ -1,1 +1,26 @@
 //! The mutating admission webhook: parse, plan, patch.
+//!
+//! Data passes through these rooms: [`review`] (what the API server asks, what it is told) -> [`plan`] (what should
+//! this object become, or what is wrong with it; [`waiter`], [`tokens`] and [`containers`] say it for a pod's
+//! containers, [`warnings`] what is legal but odd) -> [`patch`] (the change, on raw JSON). [`admit`] is the way through
+//! them; all of it is pure. Around it: [`names`] (which primitives exist, best effort), [`serve`] (HTTP),
+//! [`telemetry`], and [`run`], which ties them to a process.
+//!
+//! What must stay true: every input gets an answer, an answer needs no API call, a second pass over our own result
+//! changes nothing, and no field that we do not know is lost.
+
+pub mod admit;
+pub mod args;
+pub mod containers;
+pub mod names;
+mod object;
+pub mod patch;
+pub mod plan;
+pub mod review;
+pub mod run;
+pub mod serve;
+mod stamp;
+pub mod telemetry;
+pub mod tokens;
+pub mod waiter;
+pub mod warnings;

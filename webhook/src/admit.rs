@@ -1,0 +1,100 @@
+//! The way through: bytes in, answer out.
+//!
+//! Pure; the clock and the names that exist are handed in. What must stay true: no input, however broken, is without
+//! an answer, and what we cannot judge we do not let pass as if we had.
+
+use jiff::Timestamp;
+use konductor_api::annotations::Problem;
+
+use crate::names::Names;
+use crate::patch::{PatchError, patch};
+use crate::plan::{self, Becomes, Plan};
+use crate::review::{Answer, Malformed, Request, Resource, Verdict};
+use crate::waiter::Settings;
+use crate::warnings::warnings;
+
+/// An answer, with what the log and the metrics say about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admission {
+    /// What goes back.
+    pub answer: Answer,
+    /// What it was about.
+    pub resource: Resource,
+    /// Where.
+    pub namespace: String,
+    /// Which object.
+    pub name: String,
+    /// Will nothing be stored?
+    pub dry_run: bool,
+}
+
+/// Answers one review.
+pub fn admit(body: &[u8], settings: &Settings, names: &dyn Names, now: Timestamp) -> Admission {
+    let request = match Request::parse(body) {
+        Ok(request) => request,
+        Err(malformed) => return Admission::malformed(malformed),
+    };
+    let planned = match request.resource {
+        Resource::Pods => plan::pod(&request.object, settings, now),
+        Resource::Jobs => plan::job(&request.object, settings, now),
+        Resource::Other => return request.not_for_us(),
+    };
+    let (verdict, plan, warnings) = match planned {
+        Ok(plan) => {
+            let said = warnings(request.resource, &request.namespace, &request.object, &plan, names);
+            (verdict(&request, &plan), plan.participation.to_string(), said)
+        }
+        Err(problems) => (Verdict::Refused(problems), String::new(), Vec::new()),
+    };
+    request.answered(verdict, plan, warnings)
+}
+
+fn verdict(request: &Request, plan: &Plan) -> Verdict {
+    if plan.becomes == Becomes::OptedOut {
+        return Verdict::OptedOut;
+    }
+    match patch(&request.object, &plan.becomes) {
+        Ok(patch) if patch.is_empty() => Verdict::Unchanged,
+        Ok(patch) => Verdict::Injected(patch),
+        Err(PatchError { path, expected }) => Verdict::Refused(vec![Problem {
+            path,
+            reason: format!("it must be {expected}"),
+            example: "kubectl explain pod.spec".to_owned(),
+        }]),
+    }
+}
+
+impl Request {
+    fn answered(self, verdict: Verdict, plan: String, warnings: Vec<String>) -> Admission {
+        Admission {
+            answer: Answer { uid: self.uid, verdict, warnings, plan },
+            resource: self.resource,
+            namespace: self.namespace,
+            name: self.name,
+            dry_run: self.dry_run,
+        }
+    }
+
+    /// Somebody sends us what our configuration does not: refusing it would break what never asked for us, and what
+    /// did ask is guarded by the policies.
+    fn not_for_us(self) -> Admission {
+        let warning = "Konductor's webhook was asked about something other than the creation of a Pod or a Job; see its \
+                       MutatingWebhookConfiguration";
+        self.answered(Verdict::Unchanged, String::new(), vec![warning.to_owned()])
+    }
+}
+
+impl Admission {
+    /// The answer to what cannot be read.
+    pub fn malformed(malformed: Malformed) -> Self {
+        let Malformed { uid, problem } = malformed;
+        let verdict = Verdict::Malformed(problem);
+        Self {
+            answer: Answer { uid, verdict, warnings: Vec::new(), plan: String::new() },
+            resource: Resource::Other,
+            namespace: String::new(),
+            name: String::new(),
+            dry_run: false,
+        }
+    }
+}

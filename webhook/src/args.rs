@@ -1,0 +1,122 @@
+//! The command line, as the chart writes it.
+
+use std::net::SocketAddr;
+
+use clap::{Parser, ValueEnum};
+
+use crate::telemetry::LogFormat;
+use crate::waiter::Settings;
+
+/// Injects Konductor's waiter into annotated pods.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Where admission is served, over TLS
+    #[arg(long, default_value = "[::]:9443")]
+    pub listen: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(long, default_value = "[::]:8081")]
+    pub health_listen: SocketAddr,
+    /// The image that is injected into waiting pods
+    #[arg(long)]
+    pub waiter_image: String,
+    /// When a node pulls that image
+    #[arg(long, default_value = "IfNotPresent")]
+    pub waiter_pull_policy: PullPolicy,
+    /// CPU of the injected container, as request and as limit
+    #[arg(long, default_value = "100m")]
+    pub waiter_cpu: String,
+    /// Memory of the injected container, as request and as limit
+    #[arg(long, default_value = "16Mi")]
+    pub waiter_memory: String,
+    /// The namespace that this process runs in
+    #[arg(long)]
+    pub namespace: String,
+    /// The Service through which the API server comes
+    #[arg(long)]
+    pub service_name: String,
+    /// The Secret that holds the certificate authority
+    #[arg(long)]
+    pub ca_secret: String,
+    /// The `MutatingWebhookConfiguration` whose caBundle is kept
+    #[arg(long)]
+    pub webhook_configuration: String,
+    /// error, warn, info, debug or trace
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+    /// How the log is written
+    #[arg(long, default_value = "json")]
+    pub log_format: LogFormat,
+}
+
+/// As in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum PullPolicy {
+    /// Always.
+    Always,
+    /// Only what a node lacks.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+impl Args {
+    /// What concerns the injected container.
+    pub fn settings(&self) -> Settings {
+        let pull_policy = match self.waiter_pull_policy {
+            PullPolicy::Always => "Always",
+            PullPolicy::IfNotPresent => "IfNotPresent",
+            PullPolicy::Never => "Never",
+        };
+        Settings {
+            image: self.waiter_image.clone(),
+            pull_policy: pull_policy.to_owned(),
+            cpu: self.waiter_cpu.clone(),
+            memory: self.waiter_memory.clone(),
+        }
+    }
+
+    /// The names that the certificate is good for; the API server uses the first.
+    pub fn dns_names(&self) -> Vec<String> {
+        let short = format!("{}.{}", self.service_name, self.namespace);
+        vec![format!("{short}.svc"), format!("{short}.svc.cluster.local"), short, self.service_name.clone()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(more: &[&str]) -> Result<Args, clap::Error> {
+        let chart = [
+            "konductor-webhook",
+            "--listen=[::]:9443",
+            "--health-listen=[::]:8081",
+            "--waiter-image=localhost/konductor-waiter:0.1.0",
+            "--waiter-pull-policy=IfNotPresent",
+            "--namespace=konductor-system",
+            "--service-name=konductor-webhook",
+            "--ca-secret=konductor-ca",
+            "--webhook-configuration=konductor",
+            "--log-level=info",
+        ];
+        Args::try_parse_from(chart.iter().chain(more))
+    }
+
+    #[test]
+    fn what_the_chart_passes_is_understood() {
+        let args = parsed(&["--waiter-cpu=50m", "--waiter-memory=32Mi", "--log-format=text"]).unwrap();
+        assert_eq!(args.dns_names()[0], "konductor-webhook.konductor-system.svc");
+        let settings = args.settings();
+        assert_eq!((settings.cpu.as_str(), settings.memory.as_str()), ("50m", "32Mi"));
+        assert_eq!(settings.pull_policy, "IfNotPresent");
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_chart() {
+        let settings = parsed(&[]).unwrap().settings();
+        assert_eq!((settings.cpu.as_str(), settings.memory.as_str()), ("100m", "16Mi"));
+        assert!(parsed(&["--waiter-pull-policy=Sometimes"]).is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! What a pod's spec lacks to take part: the waiter at its place, its volumes, and the tokens of the app containers.
+//!
+//! Pure. What must stay true: nothing of the user's is changed or moved, our own work is recognised by what it is and
+//! not by a marker, and whatever else stands under our reserved names is refused.
+
+use konductor_api::annotations::{Problem, WAITER_CONTAINER};
+use konductor_api::participation::PodPlan;
+use serde_json::Value;
+
+use crate::object::{list, name, text};
+use crate::tokens;
+use crate::waiter::{self, Settings};
+
+/// Native sidecars that carry a mesh's traffic. What runs before them is for them to say; we come right after.
+const MESH_PROXIES: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
+
+/// What must be added to a pod's spec.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Injection {
+    /// The waiter, and its place among the init containers.
+    pub waiter: Option<(usize, Value)>,
+    /// Volumes, to be appended.
+    pub volumes: Vec<Value>,
+    /// Variables by the place of the app container to which they are appended.
+    pub variables: Vec<(usize, Vec<Value>)>,
+}
+
+/// Where things stand, as people read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Paths<'a> {
+    /// Of the spec, e.g. `spec.template.spec`.
+    pub spec: &'a str,
+    /// Of the annotations by which the pod takes part.
+    pub annotations: &'a str,
+}
+
+/// What the spec lacks, or why the pod cannot take part.
+pub fn inject(
+    spec: &Value,
+    plan: &PodPlan,
+    settings: &Settings,
+    paths: Paths<'_>,
+) -> Result<Injection, Vec<Problem>> {
+    let expected = waiter::container(settings, plan, spec);
+    let init_containers = list(spec, &["initContainers"]);
+    let there = init_containers.iter().any(|container| name(container) == WAITER_CONTAINER);
+    let mut problems = reserved_containers(spec, &expected, paths.spec);
+    let volumes = volumes(spec, there, &mut problems, paths.spec);
+    let variables = variables(spec, plan, paths).unwrap_or_else(|found| {
+        problems.extend(found);
+        Vec::new()
+    });
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let waiter = (!there).then(|| (place(init_containers), expected));
+    Ok(Injection { waiter, volumes, variables })
+}
+
+/// First, or right after the last native sidecar of a mesh.
+fn place(init_containers: &[Value]) -> usize {
+    let is_proxy = |container: &Value| {
+        MESH_PROXIES.contains(&name(container)) && text(container, &["restartPolicy"]) == Some("Always")
+    };
+    init_containers.iter().rposition(is_proxy).map_or(0, |index| index + 1)
+}
+
+/// Containers under our name that are not ours, and containers that mount our volumes.
+fn reserved_containers(spec: &Value, expected: &Value, path: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut waiters = 0;
+    for field in ["initContainers", "containers"] {
+        for (index, container) in list(spec, &[field]).iter().enumerate() {
+            let path = format!("{path}.{field}[{index}]");
+            if name(container) == WAITER_CONTAINER {
+                waiters += 1;
+                let differences = match field {
+                    "initContainers" if waiters == 1 => waiter::differences(container, expected),
+                    _ => vec!["its place".to_owned()],
+                };
+                if !differences.is_empty() {
+                    problems.push(Problem {
+                        path,
+                        reason: format!(
+                            "the name {WAITER_CONTAINER} is reserved for the init container that Konductor adds, \
+                             and this one differs from it in {}",
+                            differences.join(", ")
+                        ),
+                        example: "remove it, Konductor adds its own; or give it another name".to_owned(),
+                    });
+                }
+                continue;
+            }
+            for (number, mount) in list(container, &["volumeMounts"]).iter().enumerate() {
+                if waiter::is_reserved_volume(name(mount)) {
+                    problems.push(Problem {
+                        path: format!("{path}.volumeMounts[{number}]"),
+                        reason: format!(
+                            "the volume {} belongs to {WAITER_CONTAINER} alone: another container could write what \
+                             the waiter relies on",
+                            name(mount)
+                        ),
+                        example: "remove the mount; an app reads its token from KONDUCTOR_TOKEN".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+    problems
+}
+
+/// The volumes to add. Under our names there may be ours only, and only beside our container.
+fn volumes(spec: &Value, waiter_is_there: bool, problems: &mut Vec<Problem>, path: &str) -> Vec<Value> {
+    let found = list(spec, &["volumes"]);
+    let mut missing = Vec::new();
+    for expected in waiter::volumes() {
+        let mut seen = false;
+        for (index, volume) in found.iter().enumerate().filter(|(_, volume)| name(volume) == name(&expected))
+        {
+            if seen || !waiter_is_there || waiter::is_other_volume(volume, &expected) {
+                problems.push(Problem {
+                    path: format!("{path}.volumes[{index}]"),
+                    reason: format!(
+                        "the name {} is reserved for a volume that Konductor adds, and this is not it",
+                        name(&expected)
+                    ),
+                    example: "give the volume another name, e.g. data".to_owned(),
+                });
+            }
+            seen = true;
+        }
+        if !seen {
+            missing.push(expected);
+        }
+    }
+    missing
+}
+
+fn variables(
+    spec: &Value,
+    plan: &PodPlan,
+    paths: Paths<'_>,
+) -> Result<Vec<(usize, Vec<Value>)>, Vec<Problem>> {
+    let wanted = tokens::variables(plan, paths.annotations)?;
+    let mut all = Vec::new();
+    let mut problems = Vec::new();
+    for (index, container) in list(spec, &["containers"]).iter().enumerate() {
+        match tokens::missing(container, &wanted, &format!("{}.containers[{index}]", paths.spec)) {
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => all.push((index, missing)),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() { Ok(all) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    const PATHS: Paths<'static> = Paths { spec: "spec", annotations: "metadata.annotations" };
+
+    fn injected(spec: &Value) -> Result<Injection, Vec<Problem>> {
+        let settings = Settings {
+            image: "localhost/konductor-waiter:0.1.0".to_owned(),
+            pull_policy: "IfNotPresent".to_owned(),
+            cpu: "100m".to_owned(),
+            memory: "16Mi".to_owned(),
+        };
+        let plan = PodPlan { pod: "v1 mutex=db".parse().unwrap(), ..PodPlan::default() };
+        inject(spec, &plan, &settings, PATHS)
+    }
+
+    fn sidecar(name: &str) -> Value {
+        json!({"name": name, "restartPolicy": "Always"})
+    }
+
+    #[rstest]
+    #[case::none(json!([]), 0)]
+    #[case::the_users_own(json!([{"name": "setup"}, {"name": "more"}]), 0)]
+    #[case::an_ordinary_sidecar(json!([sidecar("logs"), {"name": "setup"}]), 0)]
+    #[case::istio(json!([{"name": "istio-validation"}, sidecar("istio-proxy"), {"name": "setup"}]), 2)]
+    #[case::linkerd(json!([{"name": "linkerd-network-validator"}, sidecar("linkerd-proxy"), {"name": "setup"}]), 2)]
+    #[case::istio_without_native_sidecars(json!([{"name": "istio-init"}, {"name": "istio-proxy"}]), 0)]
+    fn the_waiter_is_first_but_after_a_meshs_native_proxy(#[case] init: Value, #[case] place: usize) {
+        let injection = injected(&json!({"initContainers": init, "containers": [{"name": "main"}]})).unwrap();
+        assert_eq!(injection.waiter.unwrap().0, place);
+    }
+
+    #[test]
+    fn only_a_pod_that_forces_root_gets_a_uid() {
+        let uid = |security: Value| {
+            let spec = json!({"securityContext": security, "containers": [{"name": "main"}]});
+            injected(&spec).unwrap().waiter.unwrap().1["securityContext"]["runAsUser"].clone()
+        };
+        assert_eq!(uid(json!({"runAsUser": 0})), 65532);
+        assert_eq!(uid(json!({"runAsUser": 1000})), Value::Null);
+        assert_eq!(uid(json!({})), Value::Null);
+    }
+
+    #[test]
+    fn requests_are_limits_unless_the_pod_as_a_whole_has_resources() {
+        let resources = |spec: Value| injected(&spec).unwrap().waiter.unwrap().1["resources"].clone();
+        let ours = resources(json!({"containers": [{"name": "main"}]}));
+        assert_eq!(ours["requests"], json!({"cpu": "100m", "memory": "16Mi"}));
+        assert_eq!(ours["requests"], ours["limits"]);
+        let whole = json!({"containers": [{"name": "main"}], "resources": {"requests": {"cpu": "10m"}}});
+        assert_eq!(resources(whole), Value::Null);
+    }
+
+    #[test]
+    fn every_app_container_gets_the_tokens_and_no_init_container_does() {
+        let injection = injected(&json!({
+            "initContainers": [{"name": "setup"}], "containers": [{"name": "a"}, {"name": "b", "env": []}],
+        }));
+        let variables = injection.unwrap().variables;
+        assert_eq!(variables.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 1]);
+        assert!(variables.iter().all(|(_, added)| added.len() == 2));
+    }
+
+    #[rstest]
+    #[case("spec.initContainers[0]", json!({"initContainers": [{"name": "konductor-wait", "image": "busybox"}]}))]
+    #[case("spec.containers[0]", json!({"containers": [{"name": "konductor-wait"}]}))]
+    #[case("spec.volumes[1]", json!({"volumes": [{"name": "data"}, {"name": "konductor-grant", "emptyDir": {}}]}))]
+    #[case("spec.volumes[0]", json!({"volumes": [{"name": "konductor-state", "emptyDir": {}}]}))]
+    #[case("spec.containers[0].volumeMounts[0]", json!({
+        "containers": [{"name": "a", "volumeMounts": [{"name": "konductor-state", "mountPath": "/x"}]}],
+    }))]
+    #[case("spec.initContainers[0].volumeMounts[0]", json!({
+        "initContainers": [{"name": "a", "volumeMounts": [{"name": "konductor-grant", "mountPath": "/x"}]}],
+    }))]
+    fn what_stands_under_our_names_and_is_not_ours_is_refused(#[case] path: &str, #[case] spec: Value) {
+        let problems = injected(&spec).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].path, path);
+    }
+
+    #[test]
+    fn ours_is_recognised_and_a_second_one_is_refused() {
+        let (_, waiter) = injected(&json!({})).unwrap().waiter.unwrap();
+        let mut spec = json!({"initContainers": [waiter], "volumes": waiter::volumes()});
+        assert_eq!(injected(&spec), Ok(Injection::default()));
+        spec["containers"] = json!([waiter]);
+        assert_eq!(injected(&spec).unwrap_err()[0].path, "spec.containers[0]");
+    }
+}

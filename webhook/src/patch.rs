@@ -1,0 +1,258 @@
+//! The change as RFC 6902 operations on raw JSON.
+//!
+//! Pure. What must stay true: only what is named is touched (unknown fields survive, no list is replaced), a missing
+//! parent is created once, and what is right already makes no operation.
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation};
+use serde_json::{Value, json};
+
+use konductor_api::annotations::{JOB_PLAN, PARTICIPANT_LABEL, PARTICIPANT_VALUE, QUEUED};
+
+use crate::containers::Injection;
+use crate::plan::Becomes;
+
+/// The object is built in a way that no Kubernetes object is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path} must be {expected}")]
+pub struct PatchError {
+    /// Where.
+    pub path: String,
+    /// What should be there.
+    pub expected: &'static str,
+}
+
+/// A working copy of the object and the operations that made it from the original.
+struct Editor {
+    document: Value,
+    operations: Vec<PatchOperation>,
+}
+
+/// One step of a path.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+use Step::{Field, Index};
+
+/// What turns the object into what it should become.
+pub fn patch(object: &Value, becomes: &Becomes) -> Result<Patch, PatchError> {
+    let mut editor = Editor { document: object.clone(), operations: Vec::new() };
+    match becomes {
+        Becomes::Unchanged | Becomes::OptedOut => {}
+        Becomes::Pod { injection, queued } => {
+            editor.label(&[])?;
+            editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued)?;
+            editor.inject(injection)?;
+        }
+        Becomes::Job { marker, queued } => {
+            editor.label(&[])?;
+            editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued)?;
+            editor.label(&TEMPLATE)?;
+            editor.set(
+                &[&TEMPLATE[..], &[Field("metadata"), Field("annotations")]].concat(),
+                JOB_PLAN,
+                marker,
+            )?;
+        }
+        Becomes::JobOfParticipants => editor.label(&TEMPLATE)?,
+    }
+    Ok(Patch(editor.operations))
+}
+
+const TEMPLATE: [Step<'static>; 2] = [Field("spec"), Field("template")];
+
+// ---------------------------------------------------------------------------------------------------- editing
+
+impl Editor {
+    fn label(&mut self, owner: &[Step<'_>]) -> Result<(), PatchError> {
+        let labels = [owner, &[Field("metadata"), Field("labels")]].concat();
+        self.set(&labels, PARTICIPANT_LABEL, PARTICIPANT_VALUE)
+    }
+
+    fn inject(&mut self, injection: &Injection) -> Result<(), PatchError> {
+        for volume in &injection.volumes {
+            self.insert(&[Field("spec"), Field("volumes")], None, volume)?;
+        }
+        if let Some((place, waiter)) = &injection.waiter {
+            self.insert(&[Field("spec"), Field("initContainers")], Some(*place), waiter)?;
+        }
+        for (container, variables) in &injection.variables {
+            let list = [Field("spec"), Field("containers"), Index(*container), Field("env")];
+            for variable in variables {
+                self.insert(&list, None, variable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a field of the map at that path.
+    fn set(&mut self, map: &[Step<'_>], key: &str, value: &str) -> Result<(), PatchError> {
+        let target = self
+            .find(map, &json!({}))?
+            .as_object_mut()
+            .ok_or_else(|| PatchError { path: people(map), expected: "a map" })?;
+        if target.get(key).and_then(Value::as_str) == Some(value) {
+            return Ok(());
+        }
+        target.insert(key.to_owned(), json!(value));
+        self.add([map, &[Field(key)]].concat().as_slice(), None, json!(value));
+        Ok(())
+    }
+
+    /// Inserts into the list at that path, or appends to it.
+    fn insert(&mut self, list: &[Step<'_>], place: Option<usize>, value: &Value) -> Result<(), PatchError> {
+        let target = self
+            .find(list, &json!([]))?
+            .as_array_mut()
+            .ok_or_else(|| PatchError { path: people(list), expected: "a list" })?;
+        let place = place.filter(|place| *place <= target.len());
+        target.insert(place.unwrap_or(target.len()), value.clone());
+        let token = place.map_or_else(|| "-".to_owned(), |place| place.to_string());
+        self.add(list, Some(&token), value.clone());
+        Ok(())
+    }
+
+    /// What is at that path. If nothing is, `empty` is put there, and maps on the way to it.
+    fn find(&mut self, path: &[Step<'_>], empty: &Value) -> Result<&mut Value, PatchError> {
+        for length in 1..=path.len() {
+            let (parent, step) = (&path[..length - 1], path[length - 1]);
+            let made = if length == path.len() { empty.clone() } else { json!({}) };
+            let wrong = |expected| PatchError { path: people(&path[..length]), expected };
+            let target = resolve(&mut self.document, parent).ok_or_else(|| wrong("there"))?;
+            match step {
+                Field(key) => {
+                    let map = target
+                        .as_object_mut()
+                        .ok_or_else(|| PatchError { path: people(parent), expected: "a map" })?;
+                    if map.get(key).is_none_or(Value::is_null) {
+                        map.insert(key.to_owned(), made.clone());
+                        self.add(&path[..length], None, made);
+                    }
+                }
+                Index(index) => {
+                    target.get(index).ok_or_else(|| wrong("there"))?;
+                }
+            }
+        }
+        resolve(&mut self.document, path).ok_or_else(|| PatchError { path: people(path), expected: "there" })
+    }
+
+    fn add(&mut self, path: &[Step<'_>], last: Option<&str>, value: Value) {
+        let steps = path.iter().map(|step| match step {
+            Field(key) => (*key).to_owned(),
+            Index(index) => index.to_string(),
+        });
+        let path = PointerBuf::from_tokens(steps.chain(last.map(ToOwned::to_owned)));
+        self.operations.push(PatchOperation::Add(AddOperation { path, value }));
+    }
+}
+
+fn resolve<'a>(document: &'a mut Value, path: &[Step<'_>]) -> Option<&'a mut Value> {
+    path.iter().try_fold(document, |value, step| match step {
+        Field(key) => value.get_mut(*key),
+        Index(index) => value.get_mut(*index),
+    })
+}
+
+fn people(path: &[Step<'_>]) -> String {
+    let steps = path.iter().map(|step| match step {
+        Field(key) => format!(".{key}"),
+        Index(index) => format!("[{index}]"),
+    });
+    let text: String = steps.collect();
+    if text.is_empty() { "the object".to_owned() } else { text.trim_start_matches('.').to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(marker: &str) -> Becomes {
+        Becomes::Job { marker: marker.to_owned(), queued: "now".to_owned() }
+    }
+
+    fn operations(object: &Value, becomes: &Becomes) -> Vec<(String, Value)> {
+        let patch = patch(object, becomes).unwrap();
+        let mut patched = object.clone();
+        json_patch::patch(&mut patched, &patch).unwrap();
+        assert!(super::patch(&patched, becomes).unwrap().is_empty(), "a second pass has nothing to do");
+        patch
+            .0
+            .iter()
+            .map(|operation| match operation {
+                PatchOperation::Add(add) => (add.path.to_string(), add.value.clone()),
+                other => unreachable!("only additions are made: {other}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_missing_parent_is_created_once_and_slashes_are_escaped() {
+        let made = operations(&json!({"metadata": {"labels": null}}), &job("v1 mutex=db"));
+        let paths: Vec<_> = made.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/metadata/labels",
+                "/metadata/labels/konductor.io~1participant",
+                "/metadata/annotations",
+                "/metadata/annotations/konductor.io~1queued",
+                "/spec",
+                "/spec/template",
+                "/spec/template/metadata",
+                "/spec/template/metadata/labels",
+                "/spec/template/metadata/labels/konductor.io~1participant",
+                "/spec/template/metadata/annotations",
+                "/spec/template/metadata/annotations/konductor.io~1job-plan",
+            ]
+        );
+    }
+
+    #[test]
+    fn another_value_is_replaced_and_the_right_one_is_left() {
+        let labels = json!({"konductor.io/participant": "no"});
+        let object = json!({"metadata": {"labels": labels, "annotations": {"konductor.io/queued": "now"}},
+            "spec": {"template": {"metadata": {"labels": {"konductor.io/participant": "true"},
+                                               "annotations": {"konductor.io/job-plan": "v1 mutex=db"}}}}});
+        let made = operations(&object, &job("v1 mutex=db"));
+        assert_eq!(made, [("/metadata/labels/konductor.io~1participant".to_owned(), json!("true"))]);
+    }
+
+    #[test]
+    fn lists_are_added_to_and_never_replaced() {
+        let injection = Injection {
+            waiter: Some((1, json!({"name": "waiter"}))),
+            volumes: vec![json!({"name": "a"}), json!({"name": "b"})],
+            variables: vec![(1, vec![json!({"name": "T"})])],
+        };
+        let object = json!({"metadata": {"labels": {"konductor.io/participant": "true"},
+                                         "annotations": {"konductor.io/queued": "now"}},
+                            "spec": {"initContainers": [{"name": "x"}, {"name": "y"}], "containers": [{}, {}]}});
+        let made = patch(&object, &Becomes::Pod { injection, queued: "now".to_owned() }).unwrap();
+        let paths: Vec<_> = made.iter().map(|operation| operation.path().to_string()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/spec/volumes",
+                "/spec/volumes/-",
+                "/spec/volumes/-",
+                "/spec/initContainers/1",
+                "/spec/containers/1/env",
+                "/spec/containers/1/env/-",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_object_that_is_none_is_refused_with_the_place() {
+        let wrong = |object: Value| patch(&object, &job("v1 mutex=db")).unwrap_err().to_string();
+        assert_eq!(wrong(json!({"metadata": "x"})), "metadata must be a map");
+        assert_eq!(wrong(json!({"metadata": {"labels": []}})), "metadata.labels must be a map");
+        assert_eq!(wrong(json!([])), "the object must be a map");
+        let spec = json!({"spec": {"template": {"metadata": {"annotations": 3}}}});
+        assert_eq!(wrong(spec), "spec.template.metadata.annotations must be a map");
+    }
+}

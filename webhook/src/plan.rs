@@ -1,0 +1,262 @@
+//! The plan: what an object should become, or everything that is wrong with it.
+//!
+//! Pure; what is outside of the object (the clock, which primitives exist) is handed in. What must stay true: a
+//! refusal names field, reason and an example for every problem; what only Konductor writes is refused in anybody
+//! else's object; and the rule is the same for a pod and for the template it comes from, so that a person meets the
+//! refusal and not a controller.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use konductor_api::annotations::{self, FINALIZER, INJECT, JOB_PLAN, Parsed, Problem};
+use konductor_api::participation::{PodPlan, PrimitiveSet};
+use serde_json::Value;
+
+use crate::containers::{self, Injection, Paths};
+use crate::object::{at, list, text};
+use crate::waiter::Settings;
+use crate::{object, stamp};
+
+/// What the object should become.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Becomes {
+    /// It does not take part.
+    Unchanged,
+    /// Its owner said no.
+    OptedOut,
+    /// A pod that waits.
+    Pod {
+        /// What its spec lacks.
+        injection: Injection,
+        /// Its queue stamp.
+        queued: String,
+    },
+    /// A Job that takes part once, for all its pods.
+    Job {
+        /// What its pods must know.
+        marker: String,
+        /// Its queue stamp.
+        queued: String,
+    },
+    /// A Job whose pods take part, each by itself.
+    JobOfParticipants,
+}
+
+/// A plan for one object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What it should become.
+    pub becomes: Becomes,
+    /// In what it takes part, the Job's part and the pods' part.
+    pub participation: PodPlan,
+}
+
+/// One set of annotations: what they say, what they are, and where they stand.
+struct Annotated {
+    map: BTreeMap<String, String>,
+    parsed: Parsed,
+    path: String,
+}
+
+const TEMPLATE: [&str; 2] = ["spec", "template"];
+
+// ------------------------------------------------------------------------------------------------------- pods
+
+/// What a pod should become.
+pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec<Problem>> {
+    // A copy, by the kubelet, of what is already running.
+    if at(pod, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_some() {
+        return Ok(Plan { becomes: Becomes::Unchanged, participation: PodPlan::default() });
+    }
+    let mut problems: Vec<_> = finalizers(pod, &[]).into_iter().collect();
+    let annotated = Annotated::read(pod, &[], &mut problems);
+    let job = job_part(pod, &annotated, &mut problems);
+    let participation = PodPlan { job, pod: annotated.parsed.set.clone() };
+    if participation.is_empty() && problems.is_empty() {
+        let becomes = if annotated.parsed.opted_out { Becomes::OptedOut } else { Becomes::Unchanged };
+        return Ok(Plan { becomes, participation });
+    }
+    problems.extend(conflicts(&participation, &annotated));
+    problems.extend(windows(pod, &[]));
+    let spec = at(pod, &["spec"]).unwrap_or(&Value::Null);
+    let paths = Paths { spec: "spec", annotations: &annotated.path };
+    let injection = collect(containers::inject(spec, &participation, settings, paths), &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let queued = stamp::stamp(annotated.map.get(annotations::QUEUED).map(String::as_str), now);
+    Ok(Plan { becomes: Becomes::Pod { injection, queued }, participation })
+}
+
+/// The part that the Job takes, from the marker that we left in its template.
+fn job_part(pod: &Value, annotated: &Annotated, problems: &mut Vec<Problem>) -> PrimitiveSet {
+    let Some(marker) = annotated.map.get(JOB_PLAN) else { return PrimitiveSet::default() };
+    if !controlled_by_job(pod) {
+        problems.push(annotated.reserved(JOB_PLAN));
+        return PrimitiveSet::default();
+    }
+    match marker.parse::<PrimitiveSet>() {
+        Ok(set) if !set.is_empty() => set,
+        _ => {
+            problems.push(Problem {
+                path: format!("{}[{JOB_PLAN}]", annotated.path),
+                reason: "this version of Konductor cannot read it: it was written by a later one, or by hand"
+                    .to_owned(),
+                example: "delete the Job and create it again from a manifest without this annotation"
+                    .to_owned(),
+            });
+            PrimitiveSet::default()
+        }
+    }
+}
+
+fn controlled_by_job(pod: &Value) -> bool {
+    list(pod, &["metadata", "ownerReferences"]).iter().any(|owner| {
+        text(owner, &["kind"]) == Some("Job")
+            && text(owner, &["apiVersion"]) == Some("batch/v1")
+            && at(owner, &["controller"]) == Some(&Value::Bool(true))
+    })
+}
+
+// ------------------------------------------------------------------------------------------------------- jobs
+
+/// What a Job should become.
+pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec<Problem>> {
+    let mut problems: Vec<_> = finalizers(job, &[]).into_iter().chain(finalizers(job, &TEMPLATE)).collect();
+    let own = Annotated::read(job, &[], &mut problems);
+    let pods = Annotated::read(job, &TEMPLATE, &mut problems);
+    let participation = PodPlan { job: own.parsed.set.clone(), pod: pods.parsed.set.clone() };
+    if own.map.contains_key(JOB_PLAN) {
+        problems.push(own.reserved(JOB_PLAN));
+    }
+    let marker = participation.job.to_string();
+    if pods.map.get(JOB_PLAN).is_some_and(|found| participation.job.is_empty() || *found != marker) {
+        problems.push(pods.reserved(JOB_PLAN));
+    }
+    problems.extend(opted_out_in_part(&own, &pods));
+    problems.extend(opted_out_in_part(&pods, &own));
+    if participation.is_empty() && problems.is_empty() {
+        let out = own.parsed.opted_out || pods.parsed.opted_out;
+        let becomes = if out { Becomes::OptedOut } else { Becomes::Unchanged };
+        return Ok(Plan { becomes, participation });
+    }
+    problems.extend(conflicts(&participation, &pods));
+    problems.extend(windows(job, &TEMPLATE));
+    // What the pods would be refused for is told here, where a person sees it.
+    let spec = at(job, &["spec", "template", "spec"]).unwrap_or(&Value::Null);
+    let annotations = if participation.pod.is_empty() { &own.path } else { &pods.path };
+    let paths = Paths { spec: "spec.template.spec", annotations };
+    collect(containers::inject(spec, &participation, settings, paths), &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let becomes = if participation.job.is_empty() {
+        Becomes::JobOfParticipants
+    } else {
+        let found = own.map.get(annotations::QUEUED).map(String::as_str);
+        Becomes::Job { marker, queued: stamp::stamp(found, now) }
+    };
+    Ok(Plan { becomes, participation })
+}
+
+/// One of the two says "inject nothing" while the other takes part.
+fn opted_out_in_part(one: &Annotated, other: &Annotated) -> Option<Problem> {
+    let entry = other.parsed.set.entries().first().filter(|_| one.parsed.opted_out)?;
+    Some(one.opted_out_beside(&format!("{}[{}]", other.path, entry.kind.annotation())))
+}
+
+// ------------------------------------------------------------------------------------------------ both of them
+
+impl Annotated {
+    /// Reads the annotations in the metadata at that path; what is wrong with them goes to `problems`.
+    fn read(object: &Value, owner: &[&str], problems: &mut Vec<Problem>) -> Self {
+        let path = [owner, &["metadata", "annotations"]].concat().join(".");
+        let map = object::annotations(object, owner).unwrap_or_else(|problem| {
+            problems.push(problem);
+            BTreeMap::new()
+        });
+        let parsed = collect(annotations::parse(&map, &path), problems);
+        let annotated = Self { map, parsed, path };
+        let forged: Vec<_> = annotated.map.keys().filter(|key| annotations::is_operators(key)).collect();
+        problems.extend(forged.into_iter().map(|key| annotated.reserved(key)));
+        annotated
+    }
+
+    fn reserved(&self, key: &str) -> Problem {
+        Problem {
+            path: format!("{}[{key}]", self.path),
+            reason: "only Konductor writes this annotation".to_owned(),
+            example: "remove it from the manifest, e.g. where the manifest is a copy of a live object"
+                .to_owned(),
+        }
+    }
+
+    fn opted_out_beside(&self, what: &str) -> Problem {
+        Problem {
+            path: format!("{}[{INJECT}]", self.path),
+            reason: format!("\"false\" stands beside {what}: the pods would start without waiting"),
+            example: format!("remove one of the two, e.g. {INJECT}"),
+        }
+    }
+}
+
+/// What would let two workloads wait for each other, or a pod for its own Job.
+fn conflicts(participation: &PodPlan, pods: &Annotated) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if pods.parsed.opted_out && !participation.job.is_empty() && pods.map.contains_key(JOB_PLAN) {
+        problems.push(pods.opted_out_beside(&format!("{}[{JOB_PLAN}]", pods.path)));
+    }
+    for entry in participation.pod.entries() {
+        let kind = entry.kind.annotation();
+        let reason = if participation.job.contains(entry) {
+            format!("{entry} stands on the Job already, and its pods would wait for their own Job for ever")
+        } else if let Some(earlier) = participation.job.entries().iter().rfind(|earlier| *earlier > entry) {
+            format!(
+                "the Job takes {earlier} before its pods take {entry}, but in the order that all workloads share \
+                 (gates before mutexes, then by name) {entry} comes first; two workloads could wait for each other \
+                 for ever"
+            )
+        } else {
+            continue;
+        };
+        problems.push(Problem {
+            path: format!("{}[{kind}]", pods.path),
+            reason,
+            example: format!("{kind}: {} on the Job, and not on its pod template", entry.name),
+        });
+    }
+    problems
+}
+
+fn finalizers(object: &Value, owner: &[&str]) -> Option<Problem> {
+    let path = [owner, &["metadata", "finalizers"]].concat();
+    let index = list(object, &path).iter().position(|finalizer| finalizer == FINALIZER)?;
+    Some(Problem {
+        path: format!("{}[{index}]", path.join(".")),
+        reason: format!("the finalizer {FINALIZER} is set by Konductor when it is the pod's turn"),
+        example: "remove it from the manifest".to_owned(),
+    })
+}
+
+fn windows(object: &Value, owner: &[&str]) -> Option<Problem> {
+    [&["spec", "os", "name"][..], &["spec", "nodeSelector", "kubernetes.io/os"]].into_iter().find_map(
+        |field| {
+            let path = [owner, field].concat();
+            (text(object, &path) == Some("windows")).then(|| Problem {
+                path: path.join("."),
+                reason:
+                    "the waiter is a Linux program, and this version of Konductor cannot hold a Windows pod"
+                        .to_owned(),
+                example: "remove the konductor.io/ annotations, or run on Linux: kubernetes.io/os: linux"
+                    .to_owned(),
+            })
+        },
+    )
+}
+
+fn collect<T: Default>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> T {
+    result.unwrap_or_else(|found| {
+        problems.extend(found);
+        T::default()
+    })
+}

@@ -1,0 +1,164 @@
+//! The process: sockets, certificates, watches, and one end for all of them.
+//!
+//! May touch: everything, through the other modules. What must stay true: the health port answers from the first
+//! moment; a background task that ends takes the process with it, with the reason in the log; being asked to stop is
+//! not a failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use jiff::Timestamp;
+use konductor_certs::{Authority, AuthorityError, LiveBundles, Publisher, Serving};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Args;
+use crate::names::KnownNames;
+use crate::serve::{Admissions, Health, bind, serve_admission, serve_health};
+use crate::telemetry::Metrics;
+
+/// After that long without a listing of names, admission starts all the same: only warnings need them.
+const NAMES_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the API server is asked again for the CA, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// A watch ends on the server's side before that; without an answer for so long, the connection is dead.
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
+
+/// Runs until SIGTERM or SIGINT, or until something fails.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let stopping = stop_on_signal()?;
+    let admission_listener = bind(args.listen)?;
+    let health_listener = bind(args.health_listen)?;
+    let mut config = kube::Config::infer().await.context("no way to the API server is known")?;
+    config.read_timeout = Some(READ_TIMEOUT);
+    let client = kube::Client::try_from(config).context("no client for the API server can be made")?;
+
+    let metrics = Arc::new(Metrics::default());
+    let (live_sender, live) = watch::channel(LiveBundles::default());
+    let (serving_sender, serving_receiver) = watch::channel(None);
+    let (settled_sender, names_settled) = watch::channel(false);
+    let clock = Timestamp::now;
+    let health = Health {
+        metrics: Arc::clone(&metrics),
+        stopping: stopping.clone(),
+        live,
+        serving: serving_receiver,
+        names_settled,
+        clock,
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async {
+        let ended = serve_health(health_listener, Arc::new(health)).await;
+        Err(ended.err().unwrap_or_else(|| anyhow!("it ended"))).context("the health port")
+    });
+    let names = Arc::new(KnownNames::default());
+    tasks.spawn(keep_names(Arc::clone(&names), client.clone()));
+    tasks.spawn(settle(Arc::clone(&names), settled_sender));
+
+    let authority = tokio::select! {
+        authority = load_authority(&client, &args) => Arc::new(authority?),
+        () = stopping.cancelled() => return Ok(()),
+    };
+    let serving = Serving::start(Arc::clone(&authority), args.dns_names(), clock())?;
+    serving_sender.send_replace(Some(Arc::clone(&serving)));
+    let publisher =
+        Publisher::new(&client, &args.webhook_configuration, &args.namespace, &args.ca_secret, authority);
+    tasks.spawn(async move { match publisher.keep_published(live_sender).await? {} });
+    tasks.spawn(keep_fresh(Arc::clone(&serving), clock));
+    let admissions = Arc::new(Admissions { settings: args.settings(), names, metrics, clock });
+    let admission = serve_admission(admission_listener, &serving, admissions, stopping.clone());
+    tracing::info!(listen = %args.listen, health = %args.health_listen, waiter = %args.waiter_image, "serving");
+    tokio::select! {
+        ended = admission => match ended {
+            Ok(()) if stopping.is_cancelled() => Ok(()),
+            Ok(()) => Err(anyhow!("the admission port ended")),
+            Err(error) => Err(error.context("the admission port")),
+        },
+        ended = first_end(&mut tasks) => Err(ended),
+    }
+}
+
+/// The first failure of a background task. A task that has done its work is none.
+async fn first_end(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(panic) => return anyhow!("a background task failed: {panic}"),
+        }
+    }
+    anyhow!("no background task is left")
+}
+
+async fn keep_names(names: Arc<KnownNames>, client: kube::Client) -> anyhow::Result<()> {
+    match names.keep(client).await {}
+}
+
+async fn keep_fresh(serving: Arc<Serving>, clock: fn() -> Timestamp) -> anyhow::Result<()> {
+    match serving.keep_fresh(clock).await {}
+}
+
+/// Says when the names are known, or when it has been long enough.
+async fn settle(names: Arc<KnownNames>, settled: watch::Sender<bool>) -> anyhow::Result<()> {
+    let complete = async {
+        while !names.is_complete() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if timeout(NAMES_PATIENCE, complete).await.is_err() {
+        tracing::warn!("gates and mutexes could not be listed; serving without warnings about missing ones");
+    }
+    settled.send_replace(true);
+    Ok(())
+}
+
+/// The CA. The API server may not be there yet, nor our permissions; a Secret that is wrong will not get better.
+async fn load_authority(client: &kube::Client, args: &Args) -> Result<Authority, AuthorityError> {
+    let (mut pause, longest) = RETRY;
+    let mut told = (String::new(), Instant::now());
+    loop {
+        let loaded =
+            Authority::load_or_create(client.clone(), &args.namespace, &args.ca_secret, Timestamp::now())
+                .await;
+        match loaded {
+            Err(error @ (AuthorityError::Api { .. } | AuthorityError::Timeout { .. })) => {
+                let text = error.to_string();
+                if told.0 != text || told.1.elapsed() > Duration::from_secs(60) {
+                    tracing::warn!("{text}");
+                    told = (text, Instant::now());
+                }
+            }
+            decided => return decided,
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// Cancelled by the first signal; a second one ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stopping = CancellationToken::new();
+    let token = stopping.clone();
+    tokio::spawn(async move {
+        let mut first = true;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if !std::mem::take(&mut first) {
+                tracing::warn!("asked a second time: ending without waiting for the last answers");
+                #[expect(clippy::exit, reason = "somebody insists, and the runtime may be what hangs")]
+                std::process::exit(1);
+            }
+            token.cancel();
+        }
+    });
+    Ok(stopping)
+}

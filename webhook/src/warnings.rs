@@ -1,0 +1,93 @@
+//! Warnings: what is legal but odd, in a short sentence for the person who applies the object.
+//!
+//! Pure. What must stay true: nothing is refused here, and the list is short (the API server cuts long ones).
+
+use konductor_api::participation::Kind;
+use serde_json::Value;
+
+use crate::names::Names;
+use crate::object::{at, text};
+use crate::plan::Plan;
+use crate::review::Resource;
+
+/// How many missing primitives are told by name.
+const MAX_MISSING: usize = 5;
+
+const HOOKS: [(&str, &str); 2] = [("helm.sh/hook", "Helm"), ("argocd.argoproj.io/hook", "Argo CD")];
+
+/// What should be said about an object that takes part.
+pub fn warnings(
+    resource: Resource,
+    namespace: &str,
+    object: &Value,
+    plan: &Plan,
+    names: &dyn Names,
+) -> Vec<String> {
+    if plan.participation.is_empty() {
+        return Vec::new();
+    }
+    let mut warnings = missing(namespace, plan, names);
+    warnings.extend(deadlines(resource, object));
+    for (key, tool) in HOOKS {
+        if text(object, &["metadata", "annotations", key]).is_some() {
+            warnings.push(format!(
+                "{key}: {tool} waits for this hook to finish, and the hook waits for its turn first"
+            ));
+        }
+    }
+    if resource == Resource::Jobs {
+        warnings.extend(parallel_under_a_mutex(object, plan));
+    }
+    warnings
+}
+
+fn missing(namespace: &str, plan: &Plan, names: &dyn Names) -> Vec<String> {
+    let missing: Vec<_> = plan
+        .participation
+        .entries()
+        .map(|entry| entry.primitive)
+        .filter(|primitive| names.is_missing(namespace, primitive))
+        .collect();
+    let mut warnings: Vec<_> = missing
+        .iter()
+        .take(MAX_MISSING)
+        .map(|primitive| {
+            format!(
+                "{} {} does not exist yet and is waited for; look: kubectl -n {namespace} get {} {}",
+                primitive.kind.api_kind(),
+                primitive.name,
+                primitive.kind.lower(),
+                primitive.name
+            )
+        })
+        .collect();
+    if missing.len() > MAX_MISSING {
+        warnings
+            .push(format!("{} more of the primitives named do not exist yet", missing.len() - MAX_MISSING));
+    }
+    warnings
+}
+
+fn deadlines(resource: Resource, object: &Value) -> Vec<String> {
+    let fields: &[&[&str]] = match resource {
+        Resource::Jobs => {
+            &[&["spec", "activeDeadlineSeconds"], &["spec", "template", "spec", "activeDeadlineSeconds"]]
+        }
+        _ => &[&["spec", "activeDeadlineSeconds"]],
+    };
+    fields
+        .iter()
+        .filter(|path| at(object, path).is_some())
+        .map(|path| format!("{} runs while it waits, and may end it before its turn", path.join(".")))
+        .collect()
+}
+
+fn parallel_under_a_mutex(job: &Value, plan: &Plan) -> Option<String> {
+    let parallelism = at(job, &["spec", "parallelism"]).and_then(Value::as_u64)?;
+    let mutex = plan.participation.pod.entries().iter().find(|entry| entry.kind == Kind::Mutex)?;
+    (parallelism > 1).then(|| {
+        format!(
+            "spec.parallelism is {parallelism}, but under {mutex} on the pod template the pods run one after the other"
+        )
+    })
+}
