@@ -1,5 +1,6 @@
 //! One way in for people and for CI.
 
+mod cluster;
 mod generate;
 mod images;
 mod oci;
@@ -15,6 +16,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The project's own Kubernetes, built from source and run beside whatever else this machine does
+    #[command(subcommand)]
+    Cluster(cluster::Action),
     /// Build the images as OCI archives in target/images, without a container engine
     Images,
     /// Write the files that follow from the Rust types: the CRDs and the reference tables of docs/
@@ -27,6 +31,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Cluster(action) => cluster::run(action),
         Command::Images => images::run(),
         Command::Generate { check } => generate::run(check),
     }
