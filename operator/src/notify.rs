@@ -94,8 +94,9 @@ pub(crate) async fn tell(
     let mut failure = None;
     for (pod, outcome) in outcomes {
         match outcome {
-            Ok(Some(wait)) => advice.push((pod, wait)),
-            Ok(None) => {}
+            // What it waits for first is for the reconcile of that primitive to say, which knows the place.
+            Ok(Some(wait)) if wait.primitive == *primitive => advice.push((pod, wait)),
+            Ok(_) => {}
             Err(error) => failure = Some(error),
         }
     }

@@ -131,6 +131,7 @@ async fn settle<P: Rule>(
             objects: observe::objects(&context.caches, namespace, &present.objects()),
             primitive: (*present).clone(),
             participants,
+            strays: known.pods.values().map(|pod| observe::facts(&context.caches, pod)).collect(),
             absent: known.absent.clone(),
             now: Timestamp::now(),
         };

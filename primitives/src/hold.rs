@@ -39,7 +39,7 @@ enum Body<'a> {
 /// Judges one entry. Asks for what the snapshot misses through `lookups`.
 pub fn judge<P>(holder: &Holder, snapshot: &Snapshot<P>, lookups: &mut Vec<Lookup>) -> Fate {
     let participant = snapshot.participant(&holder.uid);
-    let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, participant, snapshot))).collect();
+    let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, snapshot))).collect();
     for (told, body) in &bodies {
         if matches!(body, Body::Unseen) {
             lookups.push(Lookup {
@@ -104,8 +104,8 @@ fn leave(bodies: &[(&ToldPod, Body<'_>)]) -> Fate {
     Fate::Ends(weakest.unwrap_or(Evidence::P1))
 }
 
-fn body<'a, P>(told: &ToldPod, participant: Option<&'a Participant>, snapshot: &Snapshot<P>) -> Body<'a> {
-    let Some(pod) = participant.and_then(|participant| participant.pod(&told.uid)) else {
+fn body<'a, P>(told: &ToldPod, snapshot: &'a Snapshot<P>) -> Body<'a> {
+    let Some(pod) = snapshot.pod(&told.uid) else {
         // Gone, and our finalizer would have kept it had it been told: it never ran.
         return if snapshot.absent.contains(&told.uid) { Body::Gone(Evidence::P0) } else { Body::Unseen };
     };

@@ -25,6 +25,8 @@ pub struct Snapshot<P> {
     pub participants: Vec<Participant>,
     /// Gates only: the Jobs that its conditions name, as far as they are known.
     pub objects: BTreeMap<String, JobFacts>,
+    /// Pods that lookups found although nobody who takes part has them: their Job is gone, they live on.
+    pub strays: Vec<PodFacts>,
     /// UIDs of objects that the API server itself said are gone.
     pub absent: BTreeSet<String>,
     /// The time.
@@ -218,6 +220,14 @@ impl<P> Snapshot<P> {
     /// That participant, if the snapshot has it.
     pub fn participant(&self, uid: &str) -> Option<&Participant> {
         self.participants.iter().find(|participant| participant.uid == uid)
+    }
+
+    /// That pod, of whomever.
+    pub fn pod(&self, uid: &str) -> Option<&PodFacts> {
+        self.participants
+            .iter()
+            .find_map(|participant| participant.pod(uid))
+            .or_else(|| self.strays.iter().find(|pod| pod.uid == uid))
     }
 }
 
