@@ -24,10 +24,10 @@ pub struct Args {
     #[arg(long, default_value = "IfNotPresent")]
     pub waiter_pull_policy: PullPolicy,
     /// CPU of the injected container, as request and as limit
-    #[arg(long, default_value = "100m")]
+    #[arg(long, default_value = "100m", value_parser = quantity)]
     pub waiter_cpu: String,
     /// Memory of the injected container, as request and as limit
-    #[arg(long, default_value = "16Mi")]
+    #[arg(long, default_value = "16Mi", value_parser = quantity)]
     pub waiter_memory: String,
     /// The namespace that this process runs in
     #[arg(long)]
@@ -84,6 +84,16 @@ impl Args {
     }
 }
 
+/// A wrong one would make every pod invalid that we touch, so it is told at the start.
+fn quantity(text: &str) -> Result<String, String> {
+    let number = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let suffix = &text[number.len()..];
+    let known = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&suffix);
+    let decimal = number.parse::<f64>().is_ok_and(|value| value > 0.0)
+        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if known && decimal { Ok(text.to_owned()) } else { Err("write it like 100m or 16Mi".to_owned()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +128,15 @@ mod tests {
         let settings = parsed(&[]).unwrap().settings();
         assert_eq!((settings.cpu.as_str(), settings.memory.as_str()), ("100m", "16Mi"));
         assert!(parsed(&["--waiter-pull-policy=Sometimes"]).is_err());
+    }
+
+    #[test]
+    fn a_quantity_that_no_pod_could_have_is_refused_at_the_start() {
+        for wrong in ["", "16MB", "Mi", "-1", "1e3x", "0", "a lot", "inf"] {
+            assert!(parsed(&[&format!("--waiter-memory={wrong}")]).is_err(), "{wrong}");
+        }
+        for right in ["1", "0.5", "100m", "16Mi", "1G"] {
+            assert!(parsed(&[&format!("--waiter-cpu={right}")]).is_ok(), "{right}");
+        }
     }
 }

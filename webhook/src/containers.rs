@@ -84,7 +84,7 @@ fn reserved_containers(spec: &Value, expected: &Value, path: &str) -> Vec<Proble
                         reason: format!(
                             "the name {WAITER_CONTAINER} is reserved for the init container that Konductor adds, \
                              and this one differs from it in {}",
-                            differences.join(", ")
+                            told(&differences)
                         ),
                         example: "remove it, Konductor adds its own; or give it another name".to_owned(),
                     });
@@ -107,6 +107,13 @@ fn reserved_containers(spec: &Value, expected: &Value, path: &str) -> Vec<Proble
         }
     }
     problems
+}
+
+/// The first differences: enough to see what kind of thing this is.
+fn told(differences: &[String]) -> String {
+    const MOST: usize = 4;
+    let more = if differences.len() > MOST { " and more" } else { "" };
+    format!("{}{more}", differences.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
 /// The volumes to add. Under our names there may be ours only, and only beside our container.

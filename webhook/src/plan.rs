@@ -209,7 +209,12 @@ fn conflicts(participation: &PodPlan, pods: &Annotated) -> Vec<Problem> {
     for entry in participation.pod.entries() {
         let kind = entry.kind.annotation();
         let reason = if participation.job.contains(entry) {
-            format!("{entry} stands on the Job already, and its pods would wait for their own Job for ever")
+            let consequence = if entry.kind.is_held() {
+                "and its pods would wait for their own Job for ever"
+            } else {
+                "which waits for it on behalf of all its pods"
+            };
+            format!("{entry} stands on the Job already, {consequence}")
         } else if let Some(earlier) = participation.job.entries().iter().rfind(|earlier| *earlier > entry) {
             format!(
                 "the Job takes {earlier} before its pods take {entry}, but in the order that all workloads share \

@@ -23,6 +23,8 @@ use crate::telemetry::Metrics;
 
 /// After that long without a listing of names, admission starts all the same: only warnings need them.
 const NAMES_PATIENCE: Duration = Duration::from_secs(10);
+/// Less than the grace period of the chart, with room for the last answers.
+const DRAIN: Duration = Duration::from_secs(10);
 /// How often the API server is asked again for the CA, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// A watch ends on the server's side before that; without an answer for so long, the connection is dead.
@@ -70,7 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn(async move { match publisher.keep_published(live_sender).await? {} });
     tasks.spawn(keep_fresh(Arc::clone(&serving), clock));
     let admissions = Arc::new(Admissions { settings: args.settings(), names, metrics, clock });
-    let admission = serve_admission(admission_listener, &serving, admissions, stopping.clone());
+    let admission = serve_admission(admission_listener, &serving, admissions, stopping.clone(), DRAIN);
     tracing::info!(listen = %args.listen, health = %args.health_listen, waiter = %args.waiter_image, "serving");
     tokio::select! {
         ended = admission => match ended {

@@ -1,7 +1,7 @@
 //! HTTP: admission over TLS, health and metrics beside it.
 //!
 //! May touch: two sockets. What must stay true: an admission is answered with 200 and a review whatever came in; after
-//! being asked to stop, readiness fails at once while admission goes on for [`DRAIN`], so that no call is lost before
+//! being asked to stop, readiness fails at once while admission goes on for a while, so that no call is lost before
 //! everybody has noticed.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -31,8 +31,6 @@ use crate::review::Malformed;
 use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
 use crate::waiter::Settings;
 
-/// How long admission goes on after being asked to stop: endpoints and connections need that long to go elsewhere.
-pub const DRAIN: Duration = Duration::from_secs(10);
 /// How long the last answers may take then.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// What the API server accepts, and a little more could not come from it.
@@ -96,12 +94,14 @@ async fn mutate(
     Json(review)
 }
 
-/// Serves admission until asked to stop, and drains.
+/// Serves admission until asked to stop, and for `drain` beyond: endpoints and connections need that long to go
+/// elsewhere.
 pub async fn serve_admission(
     listener: TcpListener,
     serving: &Arc<Serving>,
     admissions: Arc<Admissions>,
     stopping: CancellationToken,
+    drain: Duration,
 ) -> anyhow::Result<()> {
     let config = RustlsConfig::from_config(serving.server_config()?);
     // Head and body of an answer are two writes: without this the second waits for the acknowledgement of the first.
@@ -112,16 +112,16 @@ pub async fn serve_admission(
         .first_request_timeout(REQUEST_TIMEOUT)
         .handle(handle.clone())
         .serve(admission_router(admissions).into_make_service());
-    let drain = async {
+    let drained = async {
         stopping.cancelled().await;
-        tracing::info!(seconds = DRAIN.as_secs(), "asked to stop: no longer ready, still answering");
-        tokio::time::sleep(DRAIN).await;
+        tracing::info!(seconds = drain.as_secs(), "asked to stop: no longer ready, still answering");
+        tokio::time::sleep(drain).await;
         handle.graceful_shutdown(Some(LAST_ANSWERS));
         std::future::pending::<()>().await;
     };
     tokio::select! {
         ended = server => Ok(ended?),
-        () = drain => Ok(()),
+        () = drained => Ok(()),
     }
 }
 

@@ -21,7 +21,9 @@ pub fn variables(plan: &PodPlan, path: &str) -> Result<Vec<Value>, Vec<Problem>>
     let mut named: BTreeMap<String, &Entry<'_>> = BTreeMap::new();
     let mut problems = Vec::new();
     for entry in &held {
-        if let Some(other) = named.insert(variable_name(entry), entry) {
+        // One lock named twice is refused where the names are compared.
+        let other = named.insert(variable_name(entry), entry);
+        if let Some(other) = other.filter(|other| other.primitive != entry.primitive) {
             problems.push(Problem {
                 path: format!("{path}[{}]", entry.primitive.kind.annotation()),
                 reason: format!(
