@@ -32,7 +32,8 @@ pub enum WaiterRun {
 pub struct End {
     /// The rung.
     pub evidence: Evidence,
-    /// Did all critical containers exit with 0?
+    /// Did all critical containers exit with 0, and does nobody call the pod failed all the same? Who is evicted may say
+    /// goodbye with 0: the Job counts it as failed and tries again.
     pub success: bool,
 }
 
@@ -221,12 +222,14 @@ fn may_restart_everything(pod: &Pod) -> bool {
 
 fn all_succeeded(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
-    spec.containers.iter().all(|container| {
-        container_statuses(pod).iter().any(|status| {
-            let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
-            status.name == container.name && ended.is_some_and(|ended| ended.exit_code == 0)
+    let failed = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed");
+    !failed
+        && spec.containers.iter().all(|container| {
+            container_statuses(pod).iter().any(|status| {
+                let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+                status.name == container.name && ended.is_some_and(|ended| ended.exit_code == 0)
+            })
         })
-    })
 }
 
 fn container_statuses(pod: &Pod) -> &[ContainerStatus] {
