@@ -32,11 +32,11 @@ pub(crate) struct Artefact {
 pub(crate) struct Step {
     /// Its file name.
     pub(crate) output: &'static str,
-    /// The compiler; `-o FILE` is added after the first `arguments_before` of…
+    /// What is run.
     pub(crate) compiler: &'static str,
-    /// …these arguments, which stand before `-o FILE`…
+    /// Its arguments before `-o FILE`.
     pub(crate) before: Vec<String>,
-    /// …and these, which stand after.
+    /// And after it.
     pub(crate) after: Vec<String>,
     /// Environment on top of the caller's.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
@@ -90,11 +90,9 @@ impl Cache {
     }
 
     fn build(&self, artefact: &Artefact, folder: &Path) -> Result<()> {
-        // One name, not one per process: under the lock, what lies there is what a killed build left.
-        let partial = self.root.join(format!("{}.partial", artefact.name));
-        if partial.exists() {
-            fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
-        }
+        self.remove_partial(artefact)?;
+        // A name of its own: the compiler of a build that was killed may still be writing into its folder.
+        let partial = self.root.join(format!("{}.partial-{}", artefact.name, std::process::id()));
         fs::create_dir(&partial).with_context(|| format!("making {}", partial.display()))?;
         for step in &artefact.steps {
             let file = partial.join(step.output);
@@ -111,6 +109,19 @@ impl Cache {
             }
         }
         fs::rename(&partial, folder).with_context(|| format!("making {}", folder.display()))
+    }
+
+    /// Under the lock, what lies there is what killed builds left.
+    fn remove_partial(&self, artefact: &Artefact) -> Result<()> {
+        let prefix = format!("{}.partial-", artefact.name);
+        for entry in fs::read_dir(&self.root).with_context(|| format!("reading {}", self.root.display()))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("removing {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -117,6 +117,12 @@ impl Cluster {
         Ok(Some(Self { layout, node, settings }))
     }
 
+    /// The running cluster that this kubeconfig is of, if it is one of ours.
+    pub fn of_kubeconfig(file: &Path) -> Result<Option<Self>> {
+        let Some(layout) = Layout::of_kubeconfig(file) else { return Ok(None) };
+        Self::find(&Options { name: layout.name().to_owned(), progress: Progress::Silent })
+    }
+
     /// What there is of it.
     pub fn status(options: &Options) -> Result<Status> {
         machine::can_run()?;

@@ -36,6 +36,12 @@ impl Layout {
         Ok(Self { name: name.to_owned(), folder: Path::new(ROOT).join(name) })
     }
 
+    /// Of the cluster that a kubeconfig belongs to, by where it lies.
+    pub(crate) fn of_kubeconfig(file: &Path) -> Option<Self> {
+        let name = file.strip_prefix(ROOT).ok()?.parent()?.to_str()?;
+        Self::new(name).ok().filter(|layout| layout.kubeconfig() == file)
+    }
+
     /// The cluster's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -150,6 +156,17 @@ mod tests {
         }
         for name in ["default", "e2e-1", "7"] {
             Layout::new(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_kubeconfig_leads_back_to_its_cluster() {
+        let layout = Layout::new("other").unwrap();
+        assert_eq!(Layout::of_kubeconfig(&layout.kubeconfig()).unwrap().name(), "other");
+        for path in
+            ["/root/.kube/config", "/var/lib/konductor/other/settings.json", "/var/lib/konductor/kubeconfig"]
+        {
+            assert!(Layout::of_kubeconfig(Path::new(path)).is_none(), "{path}");
         }
     }
 

@@ -28,4 +28,4 @@ mod settings;
 pub use cluster::{Cluster, DEFAULT_NAME, Options, Status};
 pub use daemons::Daemon;
 pub use progress::Progress;
-pub use recipes::helm;
+pub use recipes::{crane, helm};

@@ -1,6 +1,6 @@
 //! Which programs are built, from which sources, with which flags.
 //!
-//! Pure, but for [`helm`] and [`programs`], which ask the cache. What must stay true: go.mod and go.sum beside the
+//! Pure, but for [`helm`], [`crane`] and [`programs`], which ask the cache. What must stay true: go.mod and go.sum beside the
 //! sources pin every byte that is fetched, and nothing but the Go module proxy is asked.
 
 use std::path::{Path, PathBuf};
@@ -35,7 +35,12 @@ pub(crate) fn programs(progress: Progress) -> Result<Vec<PathBuf>> {
 
 /// The path of a helm, built on first use.
 pub fn helm(progress: Progress) -> Result<PathBuf> {
-    Ok(get(&Cache::of_user()?, &tools(), progress)?.join("helm"))
+    tool("helm", "helm (about a minute, once)", "helm.sh/helm/v4/cmd/helm", progress)
+}
+
+/// The path of a crane, which pushes an archive to a registry without a container engine; built on first use.
+pub fn crane(progress: Progress) -> Result<PathBuf> {
+    tool("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", progress)
 }
 
 fn get(cache: &Cache, artefact: &Artefact, progress: Progress) -> Result<PathBuf> {
@@ -117,14 +122,16 @@ fn node() -> Artefact {
     }
 }
 
-fn tools() -> Artefact {
-    Artefact {
-        name: "tools",
-        title: "helm (about a minute, once)",
+/// A tool of its own, because a user may need only one of them.
+fn tool(name: &'static str, title: &'static str, package: &str, progress: Progress) -> Result<PathBuf> {
+    let artefact = Artefact {
+        name,
+        title,
         source: sources("go/tools"),
-        steps: vec![go("helm", &["-ldflags", "-s -w"], "0", "helm.sh/helm/v4/cmd/helm")],
+        steps: vec![go(name, &["-ldflags", "-s -w"], "0", package)],
         names: &[],
-    }
+    };
+    Ok(get(&Cache::of_user()?, &artefact, progress)?.join(name))
 }
 
 fn go(output: &'static str, flags: &[&str], cgo: &'static str, package: &str) -> Step {
@@ -168,12 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn every_package_of_the_runtime_and_the_tools_is_pinned() {
-        for artefact in [runtime(), tools()] {
-            let text = std::fs::read_to_string(artefact.source.join("go.mod")).unwrap();
-            for step in artefact.steps {
-                assert!(text.contains(&step.after[0]), "{}", step.after[0]);
-            }
+    fn every_package_of_the_runtime_is_pinned() {
+        let text = std::fs::read_to_string(sources("go/runtime/go.mod")).unwrap();
+        for step in runtime().steps {
+            assert!(text.contains(&format!("\t{}\n", step.after[0])), "{}", step.after[0]);
         }
     }
 }
