@@ -1,10 +1,17 @@
 //! One way in for people and for CI.
 
+#![expect(clippy::print_stderr, reason = "where errors and advice end up")]
+
 mod cluster;
 mod generate;
 mod images;
+mod install;
 mod oci;
+mod target;
 
+use std::process::ExitCode;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -19,6 +26,10 @@ enum Command {
     /// The project's own Kubernetes, built from source and run beside whatever else this machine does
     #[command(subcommand)]
     Cluster(cluster::Action),
+    /// Build the images, bring them to a cluster and install Konductor there from the chart of this tree
+    Install(target::Choice),
+    /// Uninstall Konductor; the custom resource definitions, and with them everybody's objects, stay
+    Uninstall(target::Choice),
     /// Build the images as OCI archives in target/images, without a container engine
     Images,
     /// Write the files that follow from the Rust types: the CRDs and the reference tables of docs/
@@ -29,10 +40,42 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+/// Errors are sentences for whoever runs this; where they were raised is no help to them.
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Cluster(action) => cluster::run(action),
+        Command::Install(choice) => install(&choice),
+        Command::Uninstall(choice) => uninstall(&choice),
         Command::Images => images::run(),
         Command::Generate { check } => generate::run(check),
     }
+}
+
+fn install(choice: &target::Choice) -> anyhow::Result<()> {
+    let target = choice.resolve()?;
+    let images = target.load(&images::build()?)?;
+    install::install(&target.helm()?, target.kubeconfig(), &images, &[])?;
+    eprintln!(
+        "Konductor is installed; to look at it: {} --kubeconfig {} -n {} get pods",
+        target.kubectl()?.display(),
+        target.kubeconfig().display(),
+        install::NAMESPACE
+    );
+    Ok(())
+}
+
+fn uninstall(choice: &target::Choice) -> anyhow::Result<()> {
+    let target =
+        choice.resolve_running()?.context("no cluster runs, so Konductor is not installed on any")?;
+    install::uninstall(&target.helm()?, target.kubeconfig())
 }

@@ -1,0 +1,273 @@
+//! Which cluster a command works on, and how images get there.
+//!
+//! An explicit `--kubeconfig FILE`; else kind, if `kind` and a container engine answer; else the project's own. May
+//! touch: the cluster it resolves to, `target/kind` and, with `--registry`, that registry. What must stay true: the
+//! shell's KUBECONFIG decides nothing, so that no test lands on somebody's production.
+
+#![expect(clippy::print_stderr, reason = "a notice that a setting of the shell is not followed")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use konductor_cluster::{Cluster, Options, Progress};
+
+use crate::images::{ImageRef, Images, root};
+
+/// Of the kind cluster that is made for this project.
+const KIND_CLUSTER: &str = "konductor";
+
+/// The flags that choose a cluster, for every command that works on one.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Choice {
+    /// The cluster to work on; without it, kind if it is there, else the project's own (the shell's KUBECONFIG is
+    /// ignored)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Where to push the images that the nodes of that cluster pull, e.g. registry.example.com/team
+    #[arg(long, value_name = "REGISTRY", requires = "kubeconfig")]
+    pub(crate) registry: Option<String>,
+}
+
+/// A cluster to work on.
+#[derive(Debug)]
+pub(crate) struct Target {
+    kubeconfig: PathBuf,
+    host: Host,
+}
+
+#[derive(Debug)]
+enum Host {
+    /// The project's own.
+    Own(Cluster),
+    /// Of this name.
+    Kind(String),
+    /// Somebody's; images go to the registry.
+    Other { registry: Option<String> },
+}
+
+impl Choice {
+    /// See [`Target::resolve`].
+    pub(crate) fn resolve(&self) -> Result<Target> {
+        Target::resolve(self.kubeconfig.as_deref(), self.registry.as_deref())
+    }
+
+    /// The same cluster, but none is started for it.
+    pub(crate) fn resolve_running(&self) -> Result<Option<Target>> {
+        if self.kubeconfig.is_some() {
+            return self.resolve().map(Some);
+        }
+        if let Some(clusters) = kind_clusters() {
+            return if has_line(&clusters, KIND_CLUSTER) { kind_target().map(Some) } else { Ok(None) };
+        }
+        Ok(Cluster::find(&Options::default())?.map(Target::own))
+    }
+}
+
+// ------------------------------------------------------------------------------------------ which one
+
+impl Target {
+    /// Finds the cluster, or starts one.
+    pub(crate) fn resolve(kubeconfig: Option<&Path>, registry: Option<&str>) -> Result<Self> {
+        let target = match kubeconfig {
+            Some(file) => Self::explicit(file, registry)?,
+            None if kind_clusters().is_some() => kind_target()?,
+            None => Self::own(Cluster::up(&Options::default())?),
+        };
+        if let Some(shell) = std::env::var_os("KUBECONFIG")
+            && Path::new(&shell) != target.kubeconfig
+        {
+            eprintln!(
+                "note: KUBECONFIG={} is not used; the cluster is that of {} (--kubeconfig FILE chooses another)",
+                Path::new(&shell).display(),
+                target.kubeconfig.display()
+            );
+        }
+        Ok(target)
+    }
+
+    fn own(cluster: Cluster) -> Self {
+        Self { kubeconfig: cluster.kubeconfig(), host: Host::Own(cluster) }
+    }
+
+    fn explicit(file: &Path, registry: Option<&str>) -> Result<Self> {
+        ensure!(file.is_file(), "--kubeconfig {}: there is no such file", file.display());
+        let kubeconfig = std::path::absolute(file).context("finding the current folder")?;
+        if let Some(registry) = registry {
+            let registry = Some(registry.trim_end_matches('/').to_owned());
+            return Ok(Self { kubeconfig, host: Host::Other { registry } });
+        }
+        if let Some(cluster) = Cluster::of_kubeconfig(&kubeconfig)? {
+            return Ok(Self::own(cluster));
+        }
+        let context = output(
+            kubectl_from_path()?.arg("--kubeconfig").arg(&kubeconfig).args(["config", "current-context"]),
+        )?;
+        let host = match kind_name(&context, &kind_clusters().unwrap_or_default()) {
+            Some(name) => Host::Kind(name),
+            None => Host::Other { registry: None },
+        };
+        Ok(Self { kubeconfig, host })
+    }
+}
+
+/// kind names a context after its cluster, and anybody may name a context so; its own list decides.
+fn kind_name(context: &str, clusters: &str) -> Option<String> {
+    let name = context.trim().strip_prefix("kind-")?;
+    has_line(clusters, name).then(|| name.to_owned())
+}
+
+/// What kind lists, if it is there and its container engine answers.
+fn kind_clusters() -> Option<String> {
+    let output = Command::new("kind").args(["get", "clusters"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The project's cluster in kind, made if it is not there; with a kubeconfig beside the user's.
+fn kind_target() -> Result<Target> {
+    let folder = root().join("target/kind");
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let kubeconfig = folder.join("kubeconfig");
+    let mut command = Command::new("kind");
+    if has_line(&kind_clusters().unwrap_or_default(), KIND_CLUSTER) {
+        command.args(["export", "kubeconfig"]);
+    } else {
+        command.args(["create", "cluster", "--wait", "3m"]);
+    }
+    command.args(["--name", KIND_CLUSTER, "--kubeconfig"]).arg(&kubeconfig);
+    let status = command.status().context("running kind")?;
+    ensure!(
+        status.success(),
+        "kind could not provide the cluster {KIND_CLUSTER}; its words are above, and this starts over: kind delete \
+         cluster --name {KIND_CLUSTER}"
+    );
+    Ok(Target { kubeconfig, host: Host::Kind(KIND_CLUSTER.to_owned()) })
+}
+
+fn has_line(text: &str, line: &str) -> bool {
+    text.lines().any(|other| other.trim() == line)
+}
+
+// ------------------------------------------------------------------------------------------ what it offers
+
+impl Target {
+    /// With the rights to install.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A kubectl.
+    pub(crate) fn kubectl(&self) -> Result<PathBuf> {
+        match &self.host {
+            Host::Own(cluster) => Ok(cluster.kubectl()),
+            Host::Kind(_) | Host::Other { .. } => {
+                kubectl_from_path().map(|command| PathBuf::from(command.get_program()))
+            }
+        }
+    }
+
+    /// A helm; for the project's own cluster, and where there is none, the one that is built from source.
+    pub(crate) fn helm(&self) -> Result<PathBuf> {
+        match &self.host {
+            Host::Kind(_) | Host::Other { .. } if answers("helm", &["version"]) => Ok("helm".into()),
+            _ => konductor_cluster::helm(Progress::Shown),
+        }
+    }
+
+    /// Brings the images of Konductor to where the nodes find them, and returns them under the names they have there.
+    pub(crate) fn load(&self, images: &Images) -> Result<Images> {
+        let loaded = self.load_images(&[images.operator.clone(), images.waiter.clone()])?;
+        let [operator, waiter] =
+            <[ImageRef; 2]>::try_from(loaded).ok().context("as many images as were given")?;
+        Ok(Images { operator, waiter })
+    }
+
+    /// The same for any images.
+    pub(crate) fn load_images(&self, images: &[ImageRef]) -> Result<Vec<ImageRef>> {
+        images.iter().map(|image| self.load_image(image)).collect()
+    }
+
+    fn load_image(&self, image: &ImageRef) -> Result<ImageRef> {
+        match &self.host {
+            Host::Own(cluster) => {
+                cluster.import_images(&[&image.archive])?;
+                Ok(image.clone())
+            }
+            Host::Kind(name) => {
+                let mut command = Command::new("kind");
+                command.args(["load", "image-archive"]).arg(&image.archive).args(["--name", name]);
+                output(&mut command)?;
+                Ok(image.clone())
+            }
+            Host::Other { registry: Some(registry) } => {
+                let crane = konductor_cluster::crane(Progress::Shown)?;
+                let pushed = image.at(registry);
+                output(Command::new(&crane).arg("push").arg(&image.archive).arg(pushed.reference()))?;
+                Ok(pushed)
+            }
+            Host::Other { registry: None } => bail!(
+                "the nodes of the cluster of {} take images from a registry only: give one that they pull from and \
+                 that you may push to, with --registry REGISTRY",
+                self.kubeconfig.display()
+            ),
+        }
+    }
+}
+
+impl ImageRef {
+    /// The same image in a registry.
+    fn at(&self, registry: &str) -> Self {
+        let name = self.repository.rsplit('/').next().unwrap_or(&self.repository);
+        Self { repository: format!("{registry}/{name}"), ..self.clone() }
+    }
+}
+
+fn kubectl_from_path() -> Result<Command> {
+    ensure!(
+        answers("kubectl", &["version", "--client"]),
+        "a cluster other than the project's own needs kubectl: install it (https://kubernetes.io/docs/tasks/tools)"
+    );
+    Ok(Command::new("kubectl"))
+}
+
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let program = Path::new(command.get_program()).display().to_string();
+    let output = command.output().with_context(|| format!("running {program}"))?;
+    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_kinds_only_if_kind_says_so() {
+        assert_eq!(kind_name("kind-konductor\n", "other\nkonductor\n").as_deref(), Some("konductor"));
+        assert_eq!(kind_name("kind-production\n", "konductor\n"), None);
+        assert_eq!(kind_name("production\n", "production\n"), None);
+        assert_eq!(kind_name("kind-\n", "No kind clusters found.\n"), None);
+    }
+
+    #[test]
+    fn an_image_keeps_name_and_tag_in_a_registry() {
+        let image = ImageRef {
+            repository: "localhost/konductor".to_owned(),
+            tag: "0.1.0-abc".to_owned(),
+            digest: String::new(),
+            archive: PathBuf::new(),
+        };
+        assert_eq!(image.at("example.com/team").reference(), "example.com/team/konductor:0.1.0-abc");
+    }
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_named() {
+        let error = Target::resolve(Some(Path::new("/no/such/file")), None).unwrap_err().to_string();
+        assert_eq!(error, "--kubeconfig /no/such/file: there is no such file");
+    }
+}
