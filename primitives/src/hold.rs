@@ -82,8 +82,8 @@ fn is_through<P>(
 fn leave(bodies: &[(&ToldPod, Body<'_>)]) -> Fate {
     let withdrawals: Vec<_> = bodies
         .iter()
-        .filter_map(|(told, body)| match body {
-            Body::Done(pod) if !is_withdrawn(pod, told) => {
+        .filter_map(|(_, body)| match body {
+            Body::Done(pod) if carries_a_verdict(pod) => {
                 Some(Withdrawal { pod: pod.name.clone(), uid: pod.uid.clone() })
             }
             _ => None,
@@ -116,9 +116,19 @@ fn body<'a, P>(told: &ToldPod, snapshot: &'a Snapshot<P>) -> Body<'a> {
     }
 }
 
+/// Could a run of this pod's waiter still find a verdict that was not taken back? Of whatever number: a waiter may have
+/// passed on an earlier grant than the last that was decided on.
+fn carries_a_verdict(pod: &PodFacts) -> bool {
+    pod.grant.as_ref().is_some_and(|grant| grant.verdict != Verdict::Released)
+}
+
 fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {
-    let run = u64::try_from(told.run).unwrap_or(u64::MAX);
-    pod.grant.as_ref().is_some_and(|grant| grant.verdict == Verdict::Released && grant.run >= run)
+    knows(pod, told) && !carries_a_verdict(pod)
+}
+
+/// Was that grant, or a later one, delivered?
+fn knows(pod: &PodFacts, told: &ToldPod) -> bool {
+    pod.last_run() >= u64::try_from(told.run).unwrap_or(u64::MAX)
 }
 
 // -------------------------------------------------------------------------------------------------- the middle
@@ -127,7 +137,7 @@ fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {
 fn stay(holder: &Holder, bodies: &[(&ToldPod, Body<'_>)], participant: Option<&Participant>) -> Holder {
     let mut pods: Vec<_> = bodies
         .iter()
-        .filter(|(_, body)| holder.kind == ParticipantKind::Pod || !matches!(body, Body::Gone(_)))
+        .filter(|(_, body)| holder.kind == ParticipantKind::Pod || !is_terminal(body))
         .map(|(told, body)| match body {
             Body::Alive(pod) => reissued(told, pod).unwrap_or_else(|| (*told).clone()),
             _ => (*told).clone(),
@@ -150,6 +160,11 @@ fn stay(holder: &Holder, bodies: &[(&ToldPod, Body<'_>)], participant: Option<&P
     Holder { pods, suspect, ..holder.clone() }
 }
 
+/// P2 of a pod that is being deleted is not the last word: what its record proves would be lost with it.
+const fn is_terminal(body: &Body<'_>) -> bool {
+    matches!(body, Body::Gone(Evidence::P0 | Evidence::P1))
+}
+
 /// The record of a pod that may be told now; `None` if it cannot be.
 pub fn told_now(pod: &PodFacts) -> Option<ToldPod> {
     pod.can_be_told().map(|started_at| ToldPod {
@@ -165,7 +180,9 @@ pub fn told_now(pod: &PodFacts) -> Option<ToldPod> {
 /// number, because its pod is still in the ledger.
 fn reissued(told: &ToldPod, pod: &PodFacts) -> Option<ToldPod> {
     let started_at = pod.can_be_told()?;
-    if started_at <= told.waiter_started_at.0 && !is_withdrawn(pod, told) {
+    // The pod was told, and what waits is not what was told: a later run, even if its clock says earlier.
+    let after_the_told = knows(pod, told) && started_at != told.waiter_started_at.0;
+    if started_at <= told.waiter_started_at.0 && !after_the_told && !is_withdrawn(pod, told) {
         return None;
     }
     let fresh = told_now(pod)?;
