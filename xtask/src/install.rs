@@ -9,7 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::images::{ImageRef, Images, root};
+use crate::images::{self, ImageRef, Images, root};
+use crate::target::Target;
 
 /// Name of the release.
 pub(crate) const RELEASE: &str = "konductor";
@@ -17,6 +18,13 @@ pub(crate) const RELEASE: &str = "konductor";
 pub(crate) const NAMESPACE: &str = "konductor-system";
 /// Image pulls, start, certificate, readiness.
 const TIMEOUT: &str = "3m";
+
+/// Builds the images, brings them to the cluster and installs; the images as they were built.
+pub(crate) fn onto(target: &Target) -> Result<Images> {
+    let images = images::build()?;
+    install(&target.helm()?, target.kubeconfig(), &target.load(&images)?, &[])?;
+    Ok(images)
+}
 
 /// Installs or upgrades. The images must be on the nodes, or where the nodes pull from, already. `values` are further
 /// `--set` arguments.

@@ -2,12 +2,17 @@
 
 #![expect(clippy::print_stderr, reason = "where errors and advice end up")]
 
+mod bench;
 mod cluster;
+mod demo;
 mod generate;
+mod http;
 mod images;
 mod install;
 mod oci;
+mod proxy;
 mod target;
+mod test;
 
 use std::process::ExitCode;
 
@@ -23,6 +28,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// A cluster, Konductor, and a pipeline of annotated Jobs told while it runs
+    Demo(target::Choice),
+    /// Every check and every test, cheap ones first
+    Test(test::Options),
+    /// What Konductor costs, measured on a cluster
+    #[command(subcommand)]
+    Bench(bench::Name),
     /// The project's own Kubernetes, built from source and run beside whatever else this machine does
     #[command(subcommand)]
     Cluster(cluster::Action),
@@ -53,6 +65,9 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Demo(choice) => demo::run(&choice),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(name) => bench::run(&name),
         Command::Cluster(action) => cluster::run(action),
         Command::Install(choice) => install(&choice),
         Command::Uninstall(choice) => uninstall(&choice),
@@ -63,8 +78,7 @@ fn run() -> anyhow::Result<()> {
 
 fn install(choice: &target::Choice) -> anyhow::Result<()> {
     let target = choice.resolve()?;
-    let images = target.load(&images::build()?)?;
-    install::install(&target.helm()?, target.kubeconfig(), &images, &[])?;
+    install::onto(&target)?;
     eprintln!(
         "Konductor is installed; to look at it: {} --kubeconfig {} -n {} get pods",
         target.kubectl()?.display(),

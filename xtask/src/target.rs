@@ -87,7 +87,8 @@ impl Target {
         Ok(target)
     }
 
-    fn own(cluster: Cluster) -> Self {
+    /// The project's own cluster of any name.
+    pub(crate) fn own(cluster: Cluster) -> Self {
         Self { kubeconfig: cluster.kubeconfig(), host: Host::Own(cluster) }
     }
 
@@ -116,6 +117,11 @@ impl Target {
 fn kind_name(context: &str, clusters: &str) -> Option<String> {
     let name = context.trim().strip_prefix("kind-")?;
     has_line(clusters, name).then(|| name.to_owned())
+}
+
+/// Is kind there, and a container engine that it works with?
+pub(crate) fn has_kind() -> bool {
+    kind_clusters().is_some()
 }
 
 /// What kind lists, if it is there and its container engine answers.
