@@ -1,0 +1,146 @@
+//! The life of a cluster, on this machine: up, used, broken, repaired, down without a trace.
+//!
+//! Run by `cargo test -p konductor-cluster -- --ignored`; one test at a time has the cluster of its name.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use konductor_cluster::{Cluster, Daemon, Options, Progress, Status};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn options(name: &str) -> Options {
+    Options { name: name.to_owned(), progress: Progress::Silent }
+}
+
+fn text(command: &mut Command) -> Result<String, String> {
+    let output = command.output().unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<String, String> {
+    text(cluster.kubectl_command().args(arguments))
+}
+
+fn until(what: &str, look: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !look() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What a cluster could leave behind on the machine.
+fn traces(name: &str) -> Vec<String> {
+    let mark = format!("/var/lib/konductor/{name}/");
+    let processes = text(Command::new("ps").args(["-eo", "args"])).unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut found: Vec<_> = processes
+        .lines()
+        .chain(mounts.lines())
+        .filter(|line| line.contains(&mark))
+        .map(str::to_owned)
+        .collect();
+    for folder in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
+        let cgroup = folder.unwrap().path().join(format!("konductor-{name}"));
+        found.extend(cgroup.exists().then(|| cgroup.display().to_string()));
+    }
+    found.extend(Path::new(&mark).exists().then(|| mark.clone()));
+    found
+}
+
+fn interfaces() -> String {
+    text(Command::new("ip").args(["-o", "link", "show"])).unwrap()
+}
+
+#[test]
+#[ignore = "brings up a cluster of its own: Linux, root, and minutes the first time"]
+fn a_cluster_runs_pods_survives_the_loss_of_daemons_and_leaves_no_trace() {
+    let (name, before) = ("life", interfaces());
+    let cluster = Cluster::up(&options(name)).unwrap();
+    let started = |cluster: &Cluster| {
+        kubectl(cluster, &["get", "node", "n1", "-o", "jsonpath={.metadata.uid}"]).unwrap()
+    };
+    let node = started(&cluster);
+    assert_eq!(started(&Cluster::up(&options(name)).unwrap()), node, "up twice is one cluster");
+    assert_eq!(
+        Cluster::of_kubeconfig(&cluster.kubeconfig()).unwrap().unwrap().kubeconfig(),
+        cluster.kubeconfig()
+    );
+
+    // A pod, its log, a program in it, an image by a name that no registry was asked for.
+    kubectl(
+        &cluster,
+        &[
+            "run",
+            "a",
+            "--image=busybox:1.36",
+            "--",
+            "sh",
+            "-c",
+            "echo here; trap 'exit 0' TERM; sleep 9999 & wait",
+        ],
+    )
+    .unwrap();
+    kubectl(&cluster, &["wait", "--for=condition=Ready", "pod/a", "--timeout=60s"]).unwrap();
+    until("the log", || kubectl(&cluster, &["logs", "a"]) == Ok("here\n".to_owned()));
+    assert_eq!(kubectl(&cluster, &["exec", "a", "--", "hostname"]), Ok("a\n".to_owned()));
+    until("the name of a Service", || {
+        kubectl(&cluster, &["exec", "a", "--", "nslookup", "kubernetes.default.svc.cluster.local"])
+            .is_ok_and(|answer| answer.contains("10.96.0.1"))
+    });
+
+    // Its container is killed on the node; the kubelet starts another.
+    let path = "jsonpath={.status.containerStatuses[0].containerID}";
+    let id = kubectl(&cluster, &["get", "pod", "a", "-o", path]).unwrap();
+    cluster.kill_container(&id, "KILL").unwrap();
+    let path = "jsonpath={.status.containerStatuses[0].restartCount}";
+    until("a restart", || kubectl(&cluster, &["get", "pod", "a", "-o", path]) == Ok("1".to_owned()));
+
+    // A kubelet that is stopped sees nothing; one that goes on sees all.
+    cluster.signal(Daemon::Kubelet, "STOP").unwrap();
+    kubectl(&cluster, &["run", "b", "--image=busybox:1.36", "--restart=Never", "--", "true"]).unwrap();
+    cluster.signal(Daemon::Kubelet, "CONT").unwrap();
+    let done = ["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/b", "--timeout=60s"];
+    kubectl(&cluster, &done).unwrap();
+
+    // Whatever is killed is told by status and repaired by up.
+    for daemon in Daemon::ALL {
+        cluster.kill(daemon).unwrap();
+        let Status::Broken { reason } = Cluster::status(&options(name)).unwrap() else {
+            panic!("{} is dead and nobody says so", daemon.name())
+        };
+        assert!(reason.starts_with(&format!("{} has ended", daemon.name())), "{reason}");
+        Cluster::up(&options(name)).unwrap();
+    }
+    assert_eq!(started(&cluster), node, "repaired is not made anew");
+    cluster.restart(Daemon::ApiServer).unwrap();
+    cluster.wait_until_ready().unwrap();
+
+    assert!(Cluster::down(&options(name)).unwrap());
+    assert_eq!(traces(name), Vec::<String>::new());
+    assert_eq!(interfaces(), before);
+    assert!(!Cluster::down(&options(name)).unwrap());
+    assert_eq!(Cluster::status(&options(name)).unwrap(), Status::Down);
+}
+
+#[test]
+#[ignore = "brings up two clusters of its own: Linux, root, and minutes the first time"]
+fn two_clusters_do_not_meet() {
+    let names = ["life-one", "life-two"];
+    let up = |name| std::thread::spawn(move || Cluster::up(&options(name)).unwrap());
+    let [one, two] = names.map(up).map(|thread| thread.join().unwrap());
+    kubectl(&one, &["create", "namespace", "only-here"]).unwrap();
+    assert!(kubectl(&two, &["get", "namespace", "only-here"]).unwrap_err().contains("not found"));
+    assert!(Cluster::down(&options(names[0])).unwrap());
+    assert_eq!(Cluster::status(&options(names[1])).unwrap(), Status::Up { kubeconfig: two.kubeconfig() });
+    assert!(Cluster::down(&options(names[1])).unwrap());
+    assert!(names.iter().all(|name| traces(name).is_empty()));
+}
