@@ -208,8 +208,13 @@ impl Target {
             }
             Host::Other { registry: Some(registry) } => {
                 let crane = konductor_cluster::crane(Progress::Shown)?;
-                let pushed = image.at(registry);
-                output(Command::new(&crane).arg("push").arg(&image.archive).arg(pushed.reference()))?;
+                let mut pushed = image.at(registry);
+                let told =
+                    output(Command::new(&crane).arg("push").arg(&image.archive).arg(pushed.reference()))?;
+                // Layers are compressed on their way, so the manifest there is another one.
+                let (_, digest) =
+                    told.trim().rsplit_once('@').context("crane does not say what it pushed")?;
+                digest.clone_into(&mut pushed.digest);
                 Ok(pushed)
             }
             Host::Other { registry: None } => bail!(
@@ -269,6 +274,46 @@ mod tests {
             archive: PathBuf::new(),
         };
         assert_eq!(image.at("example.com/team").reference(), "example.com/team/konductor:0.1.0-abc");
+    }
+
+    #[test]
+    #[ignore = "builds crane, which takes a minute the first time, and listens on the loopback"]
+    fn an_image_is_pushed_to_where_nodes_pull_it() {
+        let crane = konductor_cluster::crane(Progress::Silent).unwrap();
+        let folder = std::env::temp_dir().join(format!("konductor-push-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let contents = crate::oci::Contents {
+            repository: "localhost/pushed".to_owned(),
+            version: "1".to_owned(),
+            architecture: "amd64".to_owned(),
+            entrypoint: "/program".to_owned(),
+            files: vec![("program".to_owned(), b"program".to_vec())],
+        };
+        let repository = contents.repository.clone();
+        let packed = contents.pack().unwrap();
+        let archive = folder.join("pushed.tar");
+        std::fs::write(&archive, packed.bytes).unwrap();
+        let image = ImageRef { repository, tag: packed.tag, digest: packed.digest, archive };
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let mut registry = Command::new(&crane);
+        let mut registry = registry.args(["registry", "serve", "--address", &address]).spawn().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while std::net::TcpStream::connect(&address).is_err() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let host = Host::Other { registry: Some(format!("{address}/team")) };
+        let target = Target { kubeconfig: PathBuf::new(), host };
+        let pushed = target.load_images(&[image]);
+        let digest = pushed
+            .as_ref()
+            .map(|pushed| output(Command::new(&crane).args(["digest", &pushed[0].reference()])));
+        registry.kill().unwrap();
+        registry.wait().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let (digest, pushed) = (digest.unwrap().unwrap(), pushed.unwrap());
+        assert_eq!(digest.trim(), pushed[0].digest);
+        assert_eq!(pushed[0].repository, format!("{address}/team/pushed"));
     }
 
     #[test]
