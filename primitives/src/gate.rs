@@ -16,6 +16,9 @@ use konductor_api::ledger::QUEUE_SHOWN;
 use crate::snapshot::{JobFacts, Participant, Snapshot, to_the_second};
 use crate::step::Step;
 
+/// As long as the field may be.
+const MESSAGE_CHARACTERS: usize = 512;
+
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Gate>) -> Step<GateStatus> {
     let mut status = snapshot.primitive.status.clone().unwrap_or_default();
@@ -33,7 +36,7 @@ pub fn step(snapshot: &Snapshot<Gate>) -> Step<GateStatus> {
     let met = outcome(ConditionOutcome::Met).count();
     let phase = if outcome(ConditionOutcome::Impossible).next().is_some() {
         GatePhase::Failed
-    } else if met == status.condition_statuses.len() {
+    } else if met > 0 && met == status.condition_statuses.len() {
         GatePhase::Open
     } else {
         GatePhase::Waiting
@@ -79,7 +82,10 @@ fn judge(
             return known.clone();
         }
     }
-    let (outcome, message) = outcome_of(condition, job);
+    let (outcome, mut message) = outcome_of(condition, job);
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARACTERS) {
+        message.truncate(end);
+    }
     let settled = outcome != ConditionOutcome::Missing;
     GateConditionStatus {
         type_: condition.type_,
@@ -102,7 +108,6 @@ fn outcome_of(condition: &GateCondition, job: Option<&JobFacts>) -> (ConditionOu
         (JobState::Complete, true, _) => (ConditionOutcome::Met, ended("is complete")),
         (JobState::Failed, _, Some(_)) => (ConditionOutcome::Met, ended("has failed")),
         (JobState::Complete, _, Some(why)) => {
-            let why: String = why.chars().take(256).collect();
             (ConditionOutcome::Impossible, format!("Job {name} has failed and will never be complete: {why}"))
         }
         (JobState::Failed, true, _) => {
@@ -127,6 +132,9 @@ fn describe(status: &mut GateStatus, phase: GatePhase, snapshot: &Snapshot<Gate>
     };
     let open = match phase {
         GatePhase::Open => (true, reason::CONDITIONS_MET, "all conditions are met".to_owned()),
+        GatePhase::Waiting if status.condition_statuses.is_empty() => {
+            (false, reason::CONDITIONS_MISSING, "it has no conditions that could be met".to_owned())
+        }
         GatePhase::Waiting => (false, reason::CONDITIONS_MISSING, messages(ConditionOutcome::Missing)),
         GatePhase::Failed => (false, reason::CONDITION_IMPOSSIBLE, messages(ConditionOutcome::Impossible)),
     };

@@ -1,4 +1,5 @@
 //! The rules, one sentence a test; [`support`] has the words in which they are told.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect in the shortest way")]
 
 mod support;
 
