@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use konductor_api::gate::{ConditionOutcome, GatePhase, GateSpec, GateStatus};
-use konductor_api::ledger::{Holder, Release};
+use konductor_api::ledger::{Holder, ParticipantKind, Release};
 use konductor_api::mutex::MutexStatus;
 
 /// A rule that a new status would break.
@@ -42,7 +42,8 @@ pub fn gate(spec: &GateSpec, before: &GateStatus, after: &GateStatus) -> Result<
             return violation("LatchFinal", format!("{} {:?} was met", known.name, known.state));
         }
     }
-    let sound = after.condition_statuses.len() == spec.conditions.len()
+    let sound = !spec.conditions.is_empty()
+        && after.condition_statuses.len() == spec.conditions.len()
         && after
             .condition_statuses
             .iter()
@@ -68,6 +69,10 @@ fn grants(before: &[Holder], after: &[Holder], last_token: Option<&str>) -> Resu
                         "GrantIdempotent",
                         format!("{} would be granted anew", holder.display()),
                     );
+                }
+                let forgotten = known.pods.iter().find(|told| holder.told(&told.uid).is_none());
+                if let Some(told) = forgotten.filter(|_| holder.kind == ParticipantKind::Pod) {
+                    return violation("LedgerBeforeGo", format!("{} would be forgotten", told.name));
                 }
                 for pod in &holder.pods {
                     if known.told(&pod.uid).is_some_and(|told| told.run > pod.run) {
