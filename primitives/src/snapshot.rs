@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER};
 use konductor_api::ledger::{ParticipantKind, ToldPod};
+use konductor_api::participation::PrimitiveSet;
 use konductor_waiter::grant::Grant;
 
 use crate::evidence::{self, End, WaiterRun};
@@ -53,6 +54,7 @@ pub struct Participant {
 }
 
 /// What matters of a pod.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Name.
@@ -75,6 +77,9 @@ pub struct PodFacts {
     pub finalizer: bool,
     /// Completion index under an Indexed Job.
     pub index: Option<String>,
+    /// Can all that it says about taking part be read and followed by this version? If not, nobody here may let it
+    /// through: what is not understood would count as nothing to wait for.
+    pub understood: bool,
     /// P0 or P1, which need no grant to refer to.
     pub terminal: Option<End>,
     /// For P2.
@@ -135,6 +140,7 @@ impl PodFacts {
             grant: text(annotations::GRANT).and_then(|text| text.parse().ok()),
             finalizer: pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
             index: text("batch.kubernetes.io/job-completion-index").cloned(),
+            understood: is_understood(pod),
             terminal: evidence::end(pod, None),
             pod: pod.clone(),
         }
@@ -145,12 +151,12 @@ impl PodFacts {
         self.terminal.or_else(|| evidence::end(&self.pod, told))
     }
 
-    /// The start of the waiter run that could be told something right now: it waits, on a node that is alive, and
-    /// nobody has asked for its deletion.
+    /// The start of the waiter run that could be told something right now: it waits, on a node that is alive, nobody
+    /// has asked for its deletion, and it is understood.
     pub fn can_be_told(&self) -> Option<Timestamp> {
         match self.waiter {
             WaiterRun::Running(started_at)
-                if self.node_alive && !self.deleting && self.terminal.is_none() =>
+                if self.node_alive && !self.deleting && self.understood && self.terminal.is_none() =>
             {
                 Some(started_at)
             }
@@ -172,6 +178,18 @@ impl PodFacts {
     pub const fn object(&self) -> &Pod {
         &self.pod
     }
+}
+
+/// A later version may know annotations and markers that this one does not. A marker without its Job (which was deleted
+/// and left the pod behind) names what nobody takes any more.
+fn is_understood(pod: &Pod) -> bool {
+    let Some(all) = &pod.metadata.annotations else { return true };
+    let of_job = pod.metadata.owner_references.iter().flatten().any(|owner| {
+        owner.controller == Some(true) && owner.kind == "Job" && owner.api_version == "batch/v1"
+    });
+    let marker = all.get(annotations::JOB_PLAN);
+    annotations::parse(all, "").is_ok()
+        && marker.is_none_or(|text| of_job && text.parse::<PrimitiveSet>().is_ok())
 }
 
 impl JobFacts {

@@ -80,7 +80,9 @@ pub fn telling<'a>(
     committed: impl Fn(&PrimitiveRef) -> Committed<'a>,
     place: impl Fn(&PrimitiveRef, &str) -> Option<(usize, usize)>,
 ) -> Telling {
-    let Some(waiter_started_at) = pod.can_be_told() else { return Telling::Nothing };
+    let Some(waiter_started_at) = pod.can_be_told().filter(|_| !plan.is_empty()) else {
+        return Telling::Nothing;
+    };
     let known = pod.grant.as_ref().filter(|grant| grant.waiter_started_at == waiter_started_at.as_second());
     if known.is_some_and(|grant| matches!(grant.verdict, Verdict::Deny { .. })) {
         return Telling::Nothing;
@@ -143,7 +145,7 @@ fn entrance<'a>(
         },
         Committed::Gate(gate) => {
             let said = open_message(gate);
-            match gate.status.as_ref().and_then(|status| status.phase) {
+            match phase(gate) {
                 Some(GatePhase::Open) => Entrance::Through,
                 Some(GatePhase::Failed) => {
                     Entrance::Never { message: format!("{primitive} can never open: {said}") }
@@ -179,6 +181,13 @@ fn entrance<'a>(
             }
         }
     }
+}
+
+/// What the gate says about its spec as it is now: what it said about an earlier one lets nobody through, and denies
+/// nobody.
+fn phase(gate: &Gate) -> Option<GatePhase> {
+    let status = gate.status.as_ref()?;
+    status.phase.filter(|_| status.observed_generation == gate.metadata.generation)
 }
 
 fn open_message(gate: &Gate) -> &str {
@@ -217,9 +226,7 @@ pub fn job_fails<'a>(
         return None;
     }
     job_plan.entries().filter(|entry| entry.by_job).find_map(|entry| match committed(entry.primitive) {
-        Committed::Gate(gate)
-            if gate.status.as_ref().and_then(|status| status.phase) == Some(GatePhase::Failed) =>
-        {
+        Committed::Gate(gate) if phase(gate) == Some(GatePhase::Failed) => {
             Some(format!("{} can never open: {}", entry.primitive, open_message(gate)))
         }
         _ => None,

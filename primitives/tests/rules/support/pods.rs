@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerRestartRule, ContainerState, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, EphemeralContainer, Pod, PodCondition, PodStatus,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use konductor_api::annotations::{FINALIZER, GRANT, WAITER_CONTAINER};
 use konductor_primitives::snapshot::PodFacts;
 use konductor_waiter::grant::{Grant, Verdict};
@@ -163,6 +164,19 @@ impl PodSketch {
 
     pub(crate) fn annotation(mut self, key: &str, value: &str) -> Self {
         self.pod.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// That Job controls it.
+    pub(crate) fn of_job(mut self, name: &str) -> Self {
+        self.pod.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: "batch/v1".to_owned(),
+            kind: "Job".to_owned(),
+            name: name.to_owned(),
+            uid: uid(name),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]);
         self
     }
 
