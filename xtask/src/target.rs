@@ -276,24 +276,29 @@ mod tests {
         assert_eq!(image.at("example.com/team").reference(), "example.com/team/konductor:0.1.0-abc");
     }
 
+    /// A folder with an image of one static program.
+    fn image_in(folder: &Path) -> ImageRef {
+        std::fs::create_dir_all(folder).unwrap();
+        let contents = crate::oci::Contents {
+            repository: "localhost/loaded".to_owned(),
+            version: "1".to_owned(),
+            architecture: "amd64".to_owned(),
+            entrypoint: "/busybox".to_owned(),
+            files: vec![("busybox".to_owned(), std::fs::read("/bin/busybox").unwrap())],
+        };
+        let repository = contents.repository.clone();
+        let packed = contents.pack().unwrap();
+        let archive = folder.join("loaded.tar");
+        std::fs::write(&archive, packed.bytes).unwrap();
+        ImageRef { repository, tag: packed.tag, digest: packed.digest, archive }
+    }
+
     #[test]
     #[ignore = "builds crane, which takes a minute the first time, and listens on the loopback"]
     fn an_image_is_pushed_to_where_nodes_pull_it() {
         let crane = konductor_cluster::crane(Progress::Silent).unwrap();
         let folder = std::env::temp_dir().join(format!("konductor-push-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let contents = crate::oci::Contents {
-            repository: "localhost/pushed".to_owned(),
-            version: "1".to_owned(),
-            architecture: "amd64".to_owned(),
-            entrypoint: "/program".to_owned(),
-            files: vec![("program".to_owned(), b"program".to_vec())],
-        };
-        let repository = contents.repository.clone();
-        let packed = contents.pack().unwrap();
-        let archive = folder.join("pushed.tar");
-        std::fs::write(&archive, packed.bytes).unwrap();
-        let image = ImageRef { repository, tag: packed.tag, digest: packed.digest, archive };
+        let image = image_in(&folder);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let mut registry = Command::new(&crane);
@@ -313,7 +318,32 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         let (digest, pushed) = (digest.unwrap().unwrap(), pushed.unwrap());
         assert_eq!(digest.trim(), pushed[0].digest);
-        assert_eq!(pushed[0].repository, format!("{address}/team/pushed"));
+        assert_eq!(pushed[0].repository, format!("{address}/team/loaded"));
+    }
+
+    #[test]
+    #[ignore = "brings up a cluster of its own: Linux, root, and minutes the first time"]
+    fn an_image_runs_on_the_projects_own_cluster_and_helm_reaches_it() {
+        let options = Options { name: "target".to_owned(), progress: Progress::Silent };
+        let cluster = Cluster::up(&options).unwrap();
+        let target = Target::resolve(Some(&cluster.kubeconfig()), None).unwrap();
+        assert!(matches!(target.host, Host::Own(_)), "a kubeconfig of ours is known as such");
+        let folder = std::env::temp_dir().join(format!("konductor-load-{}", std::process::id()));
+        let image = image_in(&folder);
+        assert_eq!(
+            target.load_images(std::slice::from_ref(&image)).unwrap()[0].reference(),
+            image.reference()
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+        let kubectl = |arguments: &[&str]| {
+            let mut command = Command::new(target.kubectl().unwrap());
+            output(command.arg("--kubeconfig").arg(target.kubeconfig()).args(arguments)).unwrap()
+        };
+        kubectl(&["run", "loaded", "--restart=Never", "--image", &image.reference(), "--", "true"]);
+        kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/loaded", "--timeout=60s"]);
+        let mut helm = Command::new(target.helm().unwrap());
+        output(helm.arg("--kubeconfig").arg(target.kubeconfig()).args(["list", "--all-namespaces"])).unwrap();
+        Cluster::down(&options).unwrap();
     }
 
     #[test]
