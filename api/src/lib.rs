@@ -14,7 +14,7 @@ pub mod ledger;
 pub mod mutex;
 pub mod participation;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
 /// The API group of all kinds.
@@ -24,5 +24,32 @@ pub const VERSION: &str = "v1";
 
 /// The definitions of all kinds, as the chart installs them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![gate::Gate::crd(), mutex::Mutex::crd()]
+    vec![gate::Gate::crd(), with_optional_spec(mutex::Mutex::crd())]
+}
+
+/// Nothing has to be said of a lock but its name: a missing spec becomes an empty one.
+fn with_optional_spec(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut definition.spec.versions {
+        let schema = version.schema.as_mut().and_then(|validation| validation.open_api_v3_schema.as_mut());
+        let properties = schema.and_then(|schema| schema.properties.as_mut());
+        if let Some(spec) = properties.and_then(|properties| properties.get_mut("spec")) {
+            spec.default = Some(JSON(serde_json::json!({})));
+        }
+    }
+    definition
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutex_needs_no_spec_and_a_gate_does() {
+        let default = |definition: &CustomResourceDefinition| {
+            let schema = definition.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+            schema.properties.unwrap()["spec"].default.clone()
+        };
+        let defaults: Vec<_> = crds().iter().map(default).collect();
+        assert_eq!(defaults, [None, Some(JSON(serde_json::json!({})))]);
+    }
 }
