@@ -91,6 +91,12 @@ impl Happening {
     pub(crate) fn to_pod(pod: &Pod, warning: bool, reason: &'static str, note: String) -> Self {
         Self { about: pod.object_ref(&()), related: None, warning, reason, note }
     }
+
+    /// The same, with whoever is in the way.
+    pub(crate) fn behind(self, holder: Option<&Holder>) -> Self {
+        let related = holder.map(|holder| participant_reference(holder, &self.about));
+        Self { related, ..self }
+    }
 }
 
 fn of_gate(before: &Gate, after: &Gate) -> Vec<Happening> {
@@ -159,7 +165,7 @@ fn of_mutex(before: &Mutex, after: &Mutex) -> Vec<Happening> {
 }
 
 /// A reference to whoever holds, as `kubectl describe` looks for it.
-fn participant_reference(holder: &Holder, primitive: &ObjectReference) -> ObjectReference {
+fn participant_reference(holder: &Holder, neighbour: &ObjectReference) -> ObjectReference {
     use konductor_api::ledger::ParticipantKind::{Job, Pod};
     let (api_version, kind) = match holder.kind {
         Job => ("batch/v1", "Job"),
@@ -169,7 +175,7 @@ fn participant_reference(holder: &Holder, primitive: &ObjectReference) -> Object
         api_version: Some(api_version.to_owned()),
         kind: Some(kind.to_owned()),
         name: Some(holder.name.clone()),
-        namespace: primitive.namespace.clone(),
+        namespace: neighbour.namespace.clone(),
         uid: Some(holder.uid.clone()),
         ..ObjectReference::default()
     }

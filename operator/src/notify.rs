@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use konductor_api::annotations::{self, FINALIZER, GRANT};
 use konductor_api::conditions::{self, FAILURE_TARGET, GRANTED};
 use konductor_api::gate::Gate;
+use konductor_api::ledger::Holder;
 use konductor_api::mutex;
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
 use konductor_primitives::snapshot::{Participant, PodFacts};
@@ -53,6 +54,16 @@ pub(crate) struct Told<'a> {
     pub(crate) participants: &'a [Participant],
     /// UIDs of those who wait, the next one first.
     pub(crate) order: &'a [String],
+}
+
+impl Told<'_> {
+    /// Who holds the primitive.
+    fn holder(&self) -> Option<&Holder> {
+        match self.committed {
+            Some(Committed::Mutex(mutex)) => mutex.status.as_ref().and_then(|status| status.holders.first()),
+            _ => None,
+        }
+    }
 }
 
 /// When what was written that is only for people to read.
@@ -443,11 +454,10 @@ async fn advise(
     match patch_pod(context, namespace, pod, &body, Write::Condition).await {
         Ok(Patched::Written(written)) => {
             context.advisor.wrote(&written.metadata);
-            if first {
-                let missing = wait.reason == conditions::reason::MISSING_PRIMITIVE;
-                let happening = Happening::to_pod(&written, missing, wait.reason, wait.message.clone());
-                context.announcer.announce(happening);
-            }
+            let missing = wait.reason == conditions::reason::MISSING_PRIMITIVE;
+            let happening = Happening::to_pod(&written, missing, wait.reason, wait.message.clone());
+            // Repeats are merged by what they are about: behind another holder it is another Event, with its own text.
+            context.announcer.announce(happening.behind(told.holder()));
         }
         // The change that came between brings us here again.
         Ok(Patched::Changed(_)) => {}
