@@ -1,1 +1,19 @@
-//! End-to-end tests on a real cluster.
+//! Support for the end-to-end tests: what every test of `tests/` needs and none of them is about.
+//!
+//! The way through: [`cluster`] (where to test) → [`namespace`] (a place of one's own, with a dump when a test fails) →
+//! [`workload`] and [`primitive`] (what a user would apply) → [`wait`] (until something is so) → [`history`] and
+//! [`shared`] (what really ran when). [`product`] is the installed Konductor, [`disturb`] what takes parts of it away.
+//! What must stay true: no test sleeps for something to happen, none leaves anything behind, and none but those of
+//! `tests/disturb/` touches what others share.
+
+pub mod cluster;
+pub mod disturb;
+mod dump;
+pub mod history;
+pub mod namespace;
+pub mod primitive;
+pub mod product;
+pub mod shared;
+pub mod tools;
+pub mod wait;
+pub mod workload;

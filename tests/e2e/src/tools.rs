@@ -1,0 +1,76 @@
+//! kubectl and helm, as a user has them.
+//!
+//! Runs the two programs that `cargo xtask test` names, on the cluster under test and no other.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::cluster::{from_environment, kubeconfig};
+
+/// What a program said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Did it end with 0?
+    pub success: bool,
+    /// On standard output.
+    pub out: String,
+    /// On standard error.
+    pub err: String,
+}
+
+/// `kubectl -n NAMESPACE ARGUMENTS`; that it fails is an error.
+pub async fn kubectl(namespace: &str, arguments: &[&str]) -> Result<Said> {
+    kubectl_with(namespace, arguments, "").await?.expect_success("kubectl", arguments)
+}
+
+/// The same with something on standard input; it may fail.
+pub async fn kubectl_with(namespace: &str, arguments: &[&str], input: &str) -> Result<Said> {
+    let mut command = Command::new(from_environment("KONDUCTOR_E2E_KUBECTL")?);
+    command.arg("--kubeconfig").arg(kubeconfig()?).args(["--namespace", namespace]).args(arguments);
+    say(command, input).await
+}
+
+/// `helm --namespace NAMESPACE ARGUMENTS`; that it fails is an error.
+pub async fn helm(namespace: &str, arguments: &[&str]) -> Result<Said> {
+    let mut command = Command::new(from_environment("KONDUCTOR_E2E_HELM")?);
+    command.arg("--kubeconfig").arg(kubeconfig()?).args(["--namespace", namespace]).args(arguments);
+    // The context of the shell must not decide where this lands.
+    for variable in ["HELM_KUBECONTEXT", "HELM_NAMESPACE", "HELM_KUBEAPISERVER", "HELM_KUBETOKEN"] {
+        command.env_remove(variable);
+    }
+    say(command, "").await?.expect_success("helm", arguments)
+}
+
+/// A file or folder of the source tree.
+pub fn in_tree(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+impl Said {
+    /// Fails with the program's own words if it failed.
+    fn expect_success(self, program: &str, arguments: &[&str]) -> Result<Self> {
+        ensure!(self.success, "{program} {}: {}{}", arguments.join(" "), self.err, self.out);
+        Ok(self)
+    }
+}
+
+async fn say(mut command: Command, input: &str) -> Result<Said> {
+    command.env_remove("KUBECONFIG").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child =
+        command.spawn().with_context(|| format!("starting {}", command.as_std().get_program().display()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that refuses its arguments ends without reading.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = child.wait_with_output().await?;
+    Ok(Said {
+        success: output.status.success(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
