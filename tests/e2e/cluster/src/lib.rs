@@ -5,9 +5,9 @@
 //! sentence what else is missing. May touch: the cache, `/var/lib/konductor`, cgroups below `/konductor-NAME`, and
 //! nothing else of the machine; everything that runs lives in one pid namespace per node and ends with it.
 //!
-//! The way through: [`machine`] (can it run here?) → [`recipes`] and [`cache`] (programs) → [`layout`], [`pki`],
-//! [`config`], [`settings`], [`images`] (a cluster's files) → [`node`], [`cgroups`] (namespaces) → [`daemons`], [`processes`]
-//! (what runs in them) → [`cluster`] (the order of it all).
+//! The way through: `machine` (can it run here?) → `recipes` and `cache` (programs) → `layout`, `pki`,
+//! `config`, `settings`, `images` (a cluster's files) → `node`, `cgroups` (namespaces) → `daemons`, `processes`
+//! (what runs in them) → `cluster` (the order of it all).
 
 mod cache;
 mod cgroups;
