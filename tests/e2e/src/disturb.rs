@@ -1,6 +1,6 @@
 //! Taking parts of Konductor away, and putting them back.
 //!
-//! For the tests of `tests/disturb/` only. They run one after another, and never beside others: `cargo xtask test` runs
+//! For the tests of `tests/disturb_shared/` only. They run one after another, and never beside others: `cargo xtask test` runs
 //! them in their own process with one thread, and the lock here holds if somebody forgets that. What must stay true:
 //! whatever becomes of a test, the release stands afterwards as it stood before.
 

@@ -4,7 +4,7 @@
 //! [`workload`] and [`primitive`] (what a user would apply) → [`wait`] (until something is so) → [`history`] and
 //! [`shared`] (what really ran when). [`product`] is the installed Konductor, [`disturb`] what takes parts of it away.
 //! What must stay true: no test sleeps for something to happen, none leaves anything behind, and none but those of
-//! `tests/disturb/` touches what others share.
+//! `tests/disturb_shared/` touches what others share.
 
 pub mod cluster;
 pub mod disturb;

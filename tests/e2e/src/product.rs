@@ -1,7 +1,7 @@
 //! The installed Konductor: its deployments, its metrics, its release.
 //!
 //! The first half only reads and may be used by every test; the second half changes what all tests share and is for
-//! those of `tests/disturb/`, through [`crate::disturb`], which repairs it afterwards.
+//! those of `tests/disturb_shared/`, through [`crate::disturb`], which repairs it afterwards.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;

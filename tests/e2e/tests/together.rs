@@ -2,11 +2,19 @@
 //!
 //! One program, because each would link the whole client anew. `cargo xtask test` runs it with four threads.
 
+#[path = "together/admission.rs"]
 mod admission;
+#[path = "together/crds.rs"]
 mod crds;
+#[path = "together/gate.rs"]
 mod gate;
+#[path = "together/holders.rs"]
 mod holders;
+#[path = "together/mutex.rs"]
 mod mutex;
+#[path = "together/seed.rs"]
 mod seed;
+#[path = "together/surface.rs"]
 mod surface;
+#[path = "together/surroundings.rs"]
 mod surroundings;
