@@ -123,12 +123,8 @@ fn carries_a_verdict(pod: &PodFacts) -> bool {
 }
 
 fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {
-    knows(pod, told) && !carries_a_verdict(pod)
-}
-
-/// Was that grant, or a later one, delivered?
-fn knows(pod: &PodFacts, told: &ToldPod) -> bool {
-    pod.last_run() >= u64::try_from(told.run).unwrap_or(u64::MAX)
+    let run = u64::try_from(told.run).unwrap_or(u64::MAX);
+    pod.last_run() >= run && !carries_a_verdict(pod)
 }
 
 // -------------------------------------------------------------------------------------------------- the middle
@@ -176,13 +172,13 @@ pub fn told_now(pod: &PodFacts) -> Option<ToldPod> {
     })
 }
 
-/// A grant is good for one run of the waiter. A later run of it, or one whose verdict was withdrawn, gets the next
+/// A grant is good for one run of the waiter. Another run of it, or one whose verdict was withdrawn, gets the next
 /// number, because its pod is still in the ledger.
 fn reissued(told: &ToldPod, pod: &PodFacts) -> Option<ToldPod> {
     let started_at = pod.can_be_told()?;
-    // The pod was told, and what waits is not what was told: a later run, even if its clock says earlier.
-    let after_the_told = knows(pod, told) && started_at != told.waiter_started_at.0;
-    if started_at <= told.waiter_started_at.0 && !after_the_told && !is_withdrawn(pod, told) {
+    // Another run, not a later one: a node's clock may have stepped back. A view that is old can name a run that is over;
+    // nobody can be told as that run, and the next look puts it right.
+    if started_at == told.waiter_started_at.0 && !is_withdrawn(pod, told) {
         return None;
     }
     let fresh = told_now(pod)?;

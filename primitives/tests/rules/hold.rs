@@ -86,7 +86,7 @@ fn a_pod_on_a_silent_node_is_suspect_until_the_node_is_heard_from() {
 #[rstest]
 #[case::a_later_run_gets_the_next_number(pod("p").done(137).waiter_running(20), Some((2, 20)))]
 #[case::a_run_of_a_clock_that_went_back_too(pod("p").done(137).waiter_running(-20), Some((2, -20)))]
-#[case::but_not_before_the_first_was_told(pod("p").waiter_running(-20), None)]
+#[case::told_or_not(pod("p").waiter_running(-20), Some((2, -20)))]
 #[case::a_withdrawn_verdict_is_followed_by_a_higher_run(pod("p").withdrawn(1, 1).waiter_running(1), Some((2, 1)))]
 #[case::above_all_that_it_was_told(pod("p").withdrawn(6, 1).waiter_running(20), Some((7, 20)))]
 #[case::an_earlier_withdrawal_is_not_this_one(pod("p").withdrawn(0, 0).waiter_running(1), None)]
