@@ -19,7 +19,6 @@ use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
 
 use crate::namespace::Namespace;
-use crate::workload::MAIN;
 
 /// One run of an app container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +113,7 @@ impl Drop for History {
 fn note(seen: &Mutex<Seen>, pod: &Pod) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    for status in statuses.into_iter().flatten().filter(|status| status.name == MAIN) {
+    for status in statuses.into_iter().flatten() {
         for state in [&status.last_state, &status.state].into_iter().flatten() {
             let id = status.container_id.as_deref().unwrap_or_default();
             if let Some((id, run)) = run(pod, state, id) {

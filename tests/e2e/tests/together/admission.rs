@@ -232,7 +232,7 @@ async fn an_annotated_job_stays_as_it_was_created() {
         for (patch, words) in [
             (json!({"metadata": {"annotations": {GATE: null}}}), "annotations of a Job are fixed"),
             (json!({"metadata": {"annotations": {MUTEX: "db"}}}), "annotations of a Job are fixed"),
-            (json!({"metadata": {"labels": {PARTICIPANT_LABEL: null}}}), "label konductor.io/participant"),
+            (json!({"metadata": {"labels": {PARTICIPANT_LABEL: "no"}}}), "label konductor.io/participant"),
         ] {
             let answer = jobs.patch("train", &PatchParams::default(), &Patch::Merge(patch)).await;
             let refused = refusal(answer).context("a Job was changed")?;

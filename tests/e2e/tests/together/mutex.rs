@@ -80,6 +80,25 @@ async fn twelve_jobs_run_one_at_a_time_in_the_order_of_their_stamps() {
     .await;
 }
 
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn without_a_mutex_both_witnesses_see_the_overlap() {
+    in_privileged_namespace("overlap", async |namespace| {
+        let shared = Shared::new(namespace).await?;
+        let history = History::record(namespace);
+        let meet = format!(
+            "touch /shared/$HOSTNAME; until [ $(ls /shared | wc -l) -ge 3 ]; do sleep 0.1; done; {COUNTS}"
+        );
+        shared.with(job("free").pods(3, 3).runs(&meet)).create(namespace).await?;
+        until_complete(namespace, "free").await?;
+        let runs = history.runs().await?;
+        assert!(one_at_a_time(&runs, |run| run.pod_uid.clone()).is_err(), "{runs:?}");
+        assert!(shared.sweep(namespace).await? < 3, "{runs:?}");
+        Ok(())
+    })
+    .await;
+}
+
 /// The queue stamp of each participant of the twelve: the Job where the Job is annotated, else its pod.
 async fn stamps(namespace: &Namespace) -> Result<BTreeMap<String, String>> {
     let mut stamps = BTreeMap::new();
