@@ -16,9 +16,9 @@ use konductor_e2e::tools::kubectl_with;
 use konductor_e2e::workload::{
     has_succeeded, is_running, is_waiting, job, pod, until_complete, until_pod, waiter,
 };
-use konductor_e2e::{primitive, wait};
-use kube::ResourceExt;
+use konductor_e2e::{primitive, product, wait};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 // ------------------------------------------------------------------------------------------------- bad input
@@ -81,6 +81,26 @@ async fn a_workload_that_waits_for_nothing_of_ours_is_left_as_it_is() {
         for name in ["out", "plain"] {
             let done = until_pod(namespace, name, "through", has_succeeded).await?;
             assert!(waiter(&done).is_none() && !done.labels().contains_key(PARTICIPANT_LABEL));
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn annotated_workloads_are_refused_where_konductor_does_not_hold_them() {
+    in_namespace("excluded", async |namespace| {
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        for excluded in ["kube-system", product::NAMESPACE] {
+            let pods: Api<Pod> = Api::namespaced(namespace.client().clone(), excluded);
+            let annotated = serde_json::from_value(pod("stray").mutex("db").manifest())?;
+            let refused = refusal(pods.create(&dry_run, &annotated).await).context("a pod was let in")?;
+            assert!(refused.contains("does not hold pods in the namespaces"), "{refused}");
+            let jobs: Api<Job> = Api::namespaced(namespace.client().clone(), excluded);
+            let annotated = serde_json::from_value(job("stray").gate("ready").manifest())?;
+            let refused = refusal(jobs.create(&dry_run, &annotated).await).context("a Job was let in")?;
+            assert!(refused.contains("does not hold Jobs in the namespaces"), "{refused}");
         }
         Ok(())
     })
