@@ -7,7 +7,7 @@ use rstest::rstest;
 use super::support::{PodSketch, at, pod, told};
 
 fn grade(sketch: &PodSketch, told: Option<&ToldPod>) -> Option<Evidence> {
-    end(&sketch.object(), told).map(|end| end.evidence)
+    end(sketch.object(), told).map(|end| end.evidence)
 }
 
 // ------------------------------------------------------------------------------------------------- the waiter
@@ -23,12 +23,12 @@ fn grade(sketch: &PodSketch, told: Option<&ToldPod>) -> Option<Evidence> {
 #[case::was_denied(pod("p").waiter_ended(4, 6, 65), WaiterRun::Failed)]
 #[case::was_stopped(pod("p").waiter_ended(4, 6, 143), WaiterRun::Failed)]
 fn the_waiter(#[case] sketch: PodSketch, #[case] expected: WaiterRun) {
-    assert_eq!(waiter_run(&sketch.object()), expected);
+    assert_eq!(waiter_run(sketch.object()), expected);
 }
 
 #[test]
 fn an_exit_without_times_lets_nobody_conclude_that_it_passed() {
-    let mut object = pod("p").waiter_passed(4, 6).object();
+    let mut object = pod("p").waiter_passed(4, 6).object().clone();
     let statuses = object.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap();
     statuses[0].state.as_mut().unwrap().terminated.as_mut().unwrap().finished_at = None;
     assert_eq!(waiter_run(&object), WaiterRun::Failed);
@@ -37,8 +37,8 @@ fn an_exit_without_times_lets_nobody_conclude_that_it_passed() {
 #[test]
 fn all_runs_of_critical_containers_that_the_status_knows_are_listed_once() {
     let sketch = pod("p").with_container("web").backs_off("main", "main-1").runs("web", "web-2", 30);
-    assert_eq!(critical_ids(&sketch.object()), ["main-1", "web-2"]);
-    assert_eq!(critical_ids(&pod("p").waiter_running(1).object()), Vec::<String>::new());
+    assert_eq!(critical_ids(sketch.object()), ["main-1", "web-2"]);
+    assert_eq!(critical_ids(pod("p").waiter_running(1).object()), Vec::<String>::new());
 }
 
 // ---------------------------------------------------------------------------------------------------- P0 and P1
@@ -95,7 +95,8 @@ fn the_kubelets_last_word(#[case] sketch: PodSketch, #[case] proven: bool) {
 
 #[test]
 fn a_list_that_misses_one_container_proves_nothing() {
-    let whole = pod("p").with_container("web").done(1).ended("web", "w", 3, 9, 1).over("Failed").object();
+    let whole =
+        pod("p").with_container("web").done(1).ended("web", "w", 3, 9, 1).over("Failed").object().clone();
     assert!(end(&whole, None).is_some());
     for (init, place) in [(true, 0), (false, 0), (false, 1)] {
         let mut part = whole.clone();
@@ -112,7 +113,7 @@ fn a_list_that_misses_one_container_proves_nothing() {
 #[case::it_never_ran(pod("p").waiter_ended(1, 2, 143).over("Failed"), false)]
 #[case::evicted_although_main_said_goodbye_with_0(pod("p").done(0).over("Failed"), false)]
 fn an_end_is_a_success_only_if_the_kubelet_calls_it_one(#[case] sketch: PodSketch, #[case] success: bool) {
-    assert_eq!(end(&sketch.object(), None).map(|end| end.success), Some(success));
+    assert_eq!(end(sketch.object(), None).map(|end| end.success), Some(success));
 }
 
 // ---------------------------------------------------------------------------------------------------------- P2
@@ -172,7 +173,7 @@ fn a_container_that_was_there_before_the_grant_proves_nothing_about_it() {
 
 #[test]
 fn an_end_without_a_container_id_is_of_no_known_run() {
-    let mut object = pod("p").done(0).object();
+    let mut object = pod("p").done(0).object().clone();
     let statuses = object.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
     statuses[0].container_id = None;
     statuses[0].state.as_mut().unwrap().terminated.as_mut().unwrap().container_id = None;
@@ -187,8 +188,8 @@ fn the_strongest_rung_is_named_first() {
 
 #[rstest]
 #[case::empty(k8s_openapi::api::core::v1::Pod::default())]
-#[case::without_status({ let mut object = pod("p").object(); object.status = None; object })]
-#[case::without_spec({ let mut object = pod("p").done(0).over("Succeeded").object(); object.spec = None; object })]
+#[case::without_status({ let mut object = pod("p").object().clone(); object.status = None; object })]
+#[case::without_spec({ let mut object = pod("p").done(0).over("Succeeded").object().clone(); object.spec = None; object })]
 fn what_is_incomplete_proves_nothing(#[case] object: k8s_openapi::api::core::v1::Pod) {
     assert_eq!(end(&object, Some(&told("p", 1, 1))), None);
 }

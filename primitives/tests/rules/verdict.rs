@@ -256,7 +256,7 @@ fn what_a_gate_said_before_its_spec_was_changed_counts_for_nobody(#[case] store:
     assert_eq!(wait.reason, reason::WAITING);
     let facts = waiter().annotation(JOB_PLAN, "v1 gate=etl").facts();
     let committed = |name: &PrimitiveRef| store.get(name);
-    assert_eq!(job_fails(&plan_of(&facts, true), &[facts.clone()], committed), None);
+    assert_eq!(job_fails(&plan_of(&facts, true), std::slice::from_ref(&facts), committed), None);
 }
 
 #[test]

@@ -188,9 +188,7 @@ impl PodSketch {
             waiter_started_at: at(waiter_started_at).as_second(),
             verdict,
         };
-        let mut told = self.annotation(GRANT, &grant.to_string());
-        told.pod.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
-        told
+        self.annotation(GRANT, &grant.to_string()).with_finalizer()
     }
 
     pub(crate) fn told_go(self, run: u64, waiter_started_at: i64) -> Self {
@@ -199,6 +197,56 @@ impl PodSketch {
 
     pub(crate) fn withdrawn(self, run: u64, waiter_started_at: i64) -> Self {
         self.told(run, waiter_started_at, Verdict::Released)
+    }
+}
+
+// ------------------------------------------------------------------------------ what an API server does with it
+
+impl PodSketch {
+    pub(crate) fn created(mut self, seconds: i64) -> Self {
+        self.pod.metadata.creation_timestamp = Some(time(seconds));
+        self
+    }
+
+    pub(crate) fn version(mut self, revision: u64) -> Self {
+        self.pod.metadata.resource_version = Some(revision.to_string());
+        self
+    }
+
+    pub(crate) fn on_node(mut self, node: &str) -> Self {
+        self.pod.spec.as_mut().unwrap().node_name = Some(node.to_owned());
+        self
+    }
+
+    pub(crate) fn with_finalizer(mut self) -> Self {
+        self.pod.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        self
+    }
+
+    pub(crate) fn without_finalizer(mut self) -> Self {
+        self.pod.metadata.finalizers = None;
+        self
+    }
+
+    /// Its Job was deleted and let go of it.
+    pub(crate) fn orphaned(mut self) -> Self {
+        self.pod.metadata.owner_references = None;
+        self
+    }
+
+    /// As before its kubelet said anything.
+    pub(crate) fn reset(mut self) -> Self {
+        let spec = self.pod.spec.clone().unwrap();
+        let unstarted = |containers: &[Container]| {
+            Some(containers.iter().map(|container| unstarted(&container.name)).collect())
+        };
+        *self.status() = PodStatus {
+            phase: Some("Pending".to_owned()),
+            init_container_statuses: unstarted(spec.init_containers.as_deref().unwrap_or_default()),
+            container_statuses: unstarted(&spec.containers),
+            ..PodStatus::default()
+        };
+        self
     }
 }
 
@@ -317,8 +365,25 @@ fn replace(statuses: &mut Vec<ContainerStatus>, fresh: ContainerStatus) {
 // -------------------------------------------------------------------------------------------------- the result
 
 impl PodSketch {
-    pub(crate) fn object(&self) -> Pod {
-        self.pod.clone()
+    pub(crate) const fn object(&self) -> &Pod {
+        &self.pod
+    }
+
+    pub(crate) fn revision(&self) -> Option<&str> {
+        self.pod.metadata.resource_version.as_deref()
+    }
+
+    pub(crate) fn is_deleting(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    pub(crate) fn has_finalizer(&self) -> bool {
+        self.pod.metadata.finalizers.is_some()
+    }
+
+    pub(crate) fn has_phase(&self, phases: &[&str]) -> bool {
+        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        phase.is_some_and(|phase| phases.contains(&phase))
     }
 
     pub(crate) fn facts(&self) -> PodFacts {
