@@ -3,7 +3,7 @@
 //! Pure, and without a date crate: every waiting pod pays for what this binary links. The calendar arithmetic is
 //! the algorithm of Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms" (`days_from_civil` and
 //! `civil_from_days`): a year that starts in March has its leap day at the end, so months need no table.
-//! What must stay true: [`parse`] accepts exactly what [`format`] writes.
+//! What must stay true: [`parse`] accepts exactly what [`format()`] writes.
 
 const SECONDS_PER_DAY: i64 = 86_400;
 const DAYS_PER_ERA: i64 = 146_097;
@@ -22,7 +22,7 @@ pub fn format(unix_seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Reads what [`format`] writes; anything else, a day that does not exist included, is `None`.
+/// Reads what [`format()`] writes; anything else, a day that does not exist included, is `None`.
 pub fn parse(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];

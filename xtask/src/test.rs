@@ -4,7 +4,7 @@
 //! whether the tree is good; what could not be checked is told and never taken for fine; a cluster that this run
 //! brought up is gone afterwards, and one that was there stays.
 //!
-//! The way through: [`cargo`], [`chart`] (checks without a cluster) → [`cluster`] (those with one); [`report`] and
+//! The way through: [`mod@cargo`], [`chart`] (checks without a cluster) → [`cluster`] (those with one); [`report`] and
 //! [`tally`] tell how it went.
 
 mod cargo;
@@ -74,7 +74,7 @@ fn checks(report: &mut Report, quick: bool) {
         cargo::run(cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
     });
     report.step("documentation of the code", || {
-        let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+        let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
         cargo::run(doc)
     });

@@ -25,6 +25,7 @@ pub(crate) struct Line {
 pub(crate) struct Story {
     objects: BTreeMap<(String, String), Value>,
     told: BTreeSet<Line>,
+    waited: BTreeSet<String>,
 }
 
 impl Story {
@@ -37,6 +38,9 @@ impl Story {
             "Job" => job(&object).into_iter().map(|words| Line { who: who.clone(), words }).collect(),
             "Pod" => {
                 let who = owner(&object).map_or(who, |job| format!("job/{job}"));
+                if condition(&object, GRANTED, "False").is_some() {
+                    self.waited.insert(who.clone());
+                }
                 pod(&object).into_iter().map(|words| Line { who: who.clone(), words }).collect()
             }
             "Gate" => gate(&object).into_iter().map(|words| Line { who: who.clone(), words }).collect(),
@@ -60,13 +64,11 @@ impl Story {
             .map(|(_, object)| object)
     }
 
-    /// Was it told that it waits?
+    /// Was it seen waiting?
     pub(crate) fn waited(&self, who: &str) -> bool {
-        self.told.iter().any(|line| line.who == who && line.words.starts_with(WAITS))
+        self.waited.contains(who)
     }
 }
-
-const WAITS: &str = "waits: ";
 
 /// The condition of that type, if it has that status.
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str, status: &str) -> Option<&'a Value> {
@@ -106,7 +108,7 @@ fn job(job: &Value) -> Vec<String> {
 fn pod(pod: &Value) -> Vec<String> {
     let mut words = Vec::new();
     if let Some(waits) = condition(pod, GRANTED, "False") {
-        words.push(format!("{WAITS}{}", message(waits)));
+        words.push(message(waits).to_owned());
     }
     if let Some(granted) = condition(pod, GRANTED, "True") {
         words.push(format!("may start: {}", message(granted)));
@@ -181,12 +183,12 @@ mod tests {
             "kind": "Pod",
             "metadata": {"name": "b-x1", "ownerReferences": [{"kind": "Job", "name": "b"}]},
             "status": {
-                "conditions": [{"type": "konductor.io/Granted", "status": "False", "message": "second in line"}],
+                "conditions": [{"type": "konductor.io/Granted", "status": "False", "message": "waits for mutex/db"}],
                 "containerStatuses": [{"name": "main", "state": {"waiting": {}}}],
             },
         });
         let mut story = Story::default();
-        assert_eq!(words(story.hear(pod.clone())), ["job/b waits: second in line"]);
+        assert_eq!(words(story.hear(pod.clone())), ["job/b waits for mutex/db"]);
         assert!(story.hear(pod.clone()).is_empty());
         assert!(story.waited("job/b") && !story.waited("job/a"));
         let mut later = pod;
