@@ -50,7 +50,7 @@ pub(crate) fn without_finalizer(pod: &PodFacts) -> Value {
 }
 
 async fn is_in_a_ledger(context: &Context, namespace: &str, pod: &PodFacts) -> Result<bool, CallError> {
-    let plan = index::plan_of(&pod.object().metadata);
+    let plan = index::named_by(&pod.object().metadata);
     for entry in plan.entries() {
         let found = match entry.primitive.kind {
             Kind::Gate => continue,

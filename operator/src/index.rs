@@ -84,6 +84,11 @@ pub(crate) fn plan_of(metadata: &ObjectMeta) -> PodPlan {
         .unwrap_or_default()
 }
 
+/// Every primitive that may have the pod in its ledger: also those of a Job that let it go and is gone.
+pub(crate) fn named_by(metadata: &ObjectMeta) -> PodPlan {
+    metadata.annotations.as_ref().map(|annotations| PodPlan::of(annotations, true)).unwrap_or_default()
+}
+
 /// What a stored Job takes part in.
 pub(crate) fn set_of(metadata: &ObjectMeta) -> PrimitiveSet {
     metadata.annotations.as_ref().map(PrimitiveSet::of).unwrap_or_default()
@@ -98,7 +103,7 @@ impl Index {
         let key = ObjectKey::of(&pod.metadata);
         let mut concerned = state.remove_pod(&key);
         let entry = PodEntry {
-            plan: plan_of(&pod.metadata),
+            plan: named_by(&pod.metadata),
             job: job_of(&pod.metadata).map(|job| job.uid.clone()),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
         };
@@ -337,6 +342,15 @@ mod tests {
         assert_eq!(index.members("ns", &mutex), Members::default(), "there the Job takes part");
         assert_eq!(index.pods_of_job("job-uid").len(), 1);
         assert_eq!(index.concerned_by_node("n1").len(), 2);
+    }
+
+    #[test]
+    fn a_pod_that_its_job_let_go_still_concerns_what_the_job_took() {
+        let index = Index::default();
+        let mut orphan = pod("p", &json!({"konductor.io/job-plan": "v1 mutex=db"}), "n1");
+        orphan.metadata.owner_references = None;
+        assert_eq!(index.set_pod(&orphan), [key(Kind::Mutex, "db")]);
+        assert!(plan_of(&orphan.metadata).is_empty(), "it is told nothing by it");
     }
 
     #[test]
