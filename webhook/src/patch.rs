@@ -48,7 +48,11 @@ pub fn patch(object: &Value, becomes: &Becomes) -> Result<Patch, PatchError> {
             editor.inject(injection)?;
         }
         Becomes::Job { marker, queued } => {
-            editor.label(&[])?;
+            // The API server gives a Job without labels those of its template, job-name among them, and ours with
+            // them. One of our own on it would keep them away.
+            if crate::object::at(object, &["metadata", "labels"]).is_some_and(|labels| *labels != json!({})) {
+                editor.label(&[])?;
+            }
             editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued)?;
             editor.label(&TEMPLATE)?;
             editor.set(
@@ -191,13 +195,11 @@ mod tests {
 
     #[test]
     fn a_missing_parent_is_created_once_and_slashes_are_escaped() {
-        let made = operations(&json!({"metadata": {"labels": null}}), &job("v1 mutex=db"));
+        let made = operations(&json!({"metadata": {"annotations": null}}), &job("v1 mutex=db"));
         let paths: Vec<_> = made.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,
             [
-                "/metadata/labels",
-                "/metadata/labels/konductor.io~1participant",
                 "/metadata/annotations",
                 "/metadata/annotations/konductor.io~1queued",
                 "/spec",
@@ -209,6 +211,17 @@ mod tests {
                 "/spec/template/metadata/annotations/konductor.io~1job-plan",
             ]
         );
+    }
+
+    #[test]
+    fn a_job_without_labels_is_left_to_get_those_of_its_template() {
+        for labels in [json!(null), json!({})] {
+            let made = operations(&json!({"metadata": {"labels": labels}}), &job("v1 mutex=db"));
+            assert!(made.iter().all(|(path, _)| !path.starts_with("/metadata/labels")), "{made:?}");
+            assert!(made.iter().any(|(path, _)| path.ends_with("labels/konductor.io~1participant")));
+        }
+        let made = operations(&json!({"metadata": {"labels": {"app": "etl"}}}), &job("v1 mutex=db"));
+        assert_eq!(made[0].0, "/metadata/labels/konductor.io~1participant");
     }
 
     #[test]
