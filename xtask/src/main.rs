@@ -10,6 +10,8 @@ mod http;
 mod images;
 mod install;
 mod oci;
+#[cfg(test)]
+mod papers;
 mod proxy;
 mod target;
 mod test;

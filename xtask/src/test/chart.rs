@@ -22,7 +22,7 @@ const GOOD: [&[&str]; 9] = [
     &["fullnameOverride=k", "controller.args.logLevel=debug", "controller.args.logFormat=text"],
     &[
         "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
-        "waiter.image.tag=1",
+        "waiter.image.tag=v1",
         "webhook.podDisruptionBudget.enabled=false",
     ],
     &[
