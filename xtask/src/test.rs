@@ -41,9 +41,9 @@ pub(crate) struct Options {
     /// Leave the cluster running
     #[arg(long)]
     keep: bool,
-    /// Leave out the check of each crate alone
+    /// Check each crate alone too, which is slow: a manifest that only works beside others fails there
     #[arg(long)]
-    quick: bool,
+    each_alone: bool,
     /// Begin nothing after a failure
     #[arg(long)]
     fail_fast: bool,
@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let mut report = Report::new(options.fail_fast);
     if options.filter.is_empty() {
-        checks(&mut report, options.quick);
+        checks(&mut report, options.each_alone);
     }
     let arguments = with_filter(&["test", "--workspace", "--locked", "--no-fail-fast"], &[], &options.filter);
     report.tests("tests without a cluster", |tally| cargo::test(cargo(&as_strs(&arguments)), tally));
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Everything that is no test, cheapest first.
-fn checks(report: &mut Report, quick: bool) {
+fn checks(report: &mut Report, each_alone: bool) {
     report.step("formatting", || cargo::run(cargo(&["fmt", "--all", "--check"])));
     report.step("generated files", || generate::run(true));
     report.step("clippy", || {
@@ -86,9 +86,7 @@ fn checks(report: &mut Report, quick: bool) {
     } else {
         report.skip("licences and bans", "cargo-deny is not installed");
     }
-    if quick {
-        report.skip("each crate alone", "--quick");
-    } else {
+    if each_alone {
         report.step("each crate alone", || {
             for name in cargo::crates()? {
                 cargo::run(cargo(&["check", "--quiet", "--locked", "--package", &name]))
@@ -96,6 +94,8 @@ fn checks(report: &mut Report, quick: bool) {
             }
             Ok(())
         });
+    } else {
+        report.skip("each crate alone", "--each-alone was not given");
     }
     report.step("chart", || match konductor_cluster::helm(Progress::Shown) {
         Ok(helm) => chart::check(&helm),
