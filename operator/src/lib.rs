@@ -2,13 +2,14 @@
 //!
 //! In the order in which data passes: [`caches`] (watches, and the liveness of [`nodes`]) -> [`index`] (who is
 //! concerned by what) -> [`queue`] -> [`observe`] (the snapshot) -> [`reconcile`] (snapshot, pure step, one
-//! compare-and-swap by [`commit`]) -> [`notify`] (pods, Jobs, Events) -> [`finalizers`]. Beside them [`telemetry`],
-//! [`health`], [`uninstall`]; [`run`] ties them.
+//! compare-and-swap by [`commit`]) -> [`notify`] (pods and Jobs) -> [`advice`] (for people) ->
+//! [`finalizers`]. Beside them [`events`], [`telemetry`], [`health`], [`uninstall`]; [`run`] ties them.
 //!
 //! What must stay true: the ledger in the API server is the only truth; every write names the version that it was
 //! decided on; absence is read from the API server and never from a cache; whoever is told is in a committed ledger
 //! first. Two operators at once can delay each other and nothing else.
 
+mod advice;
 pub mod args;
 mod caches;
 mod client;

@@ -5,15 +5,15 @@
 //! vanish unseen; `go` for a plan of several primitives is told only after each of them was read from the API server;
 //! the pods that are told go before advice to those that wait.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER, GRANT};
 use konductor_api::conditions::{self, FAILURE_TARGET, GRANTED};
 use konductor_api::gate::Gate;
@@ -27,7 +27,6 @@ use konductor_waiter::grant::{Grant, Verdict};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::client::{CallError, call};
 use crate::events::Happening;
@@ -38,10 +37,6 @@ use crate::telemetry::Write;
 
 /// Pods that are told at once.
 const CONCURRENCY: usize = 16;
-/// How often a pod's place in the queue is written, for the first ten.
-const ADVICE_PERIOD: Duration = Duration::from_secs(10);
-/// Whose place is kept up to date.
-const ADVISED: usize = 10;
 /// A pod changes while it is told: read it and decide again, so often.
 const ATTEMPTS: usize = 4;
 /// After that.
@@ -58,17 +53,13 @@ pub(crate) struct Told<'a> {
 
 impl Told<'_> {
     /// Who holds the primitive.
-    fn holder(&self) -> Option<&Holder> {
+    pub(crate) fn holder(&self) -> Option<&Holder> {
         match self.committed {
             Some(Committed::Mutex(mutex)) => mutex.status.as_ref().and_then(|status| status.holders.first()),
             _ => None,
         }
     }
 }
-
-/// When what was written that is only for people to read.
-#[derive(Default)]
-pub(crate) struct Advisor(Mutex<HashMap<String, Instant>>);
 
 /// Other primitives of a plan, as the API server has them.
 enum Others {
@@ -79,14 +70,14 @@ enum Others {
 
 // ------------------------------------------------------------------------------------------------- everybody
 
-/// Tells everybody who takes part.
-pub(crate) async fn tell(
+/// Tells everybody who takes part. What comes back are the pods that wait for this primitive, and why.
+pub(crate) async fn tell<'a>(
     context: &Context,
     namespace: &str,
     primitive: &PrimitiveRef,
-    told: &Told<'_>,
+    told: &Told<'a>,
     known: &Known,
-) -> Result<(), CallError> {
+) -> Result<Vec<(&'a PodFacts, Wait)>, CallError> {
     for participant in told.participants.iter().filter(|participant| participant.job.is_some()) {
         fail_job(context, namespace, primitive, told, participant).await?;
     }
@@ -101,12 +92,12 @@ pub(crate) async fn tell(
         .map(|pod| async move { (pod, tell_pod(context, namespace, primitive, told, pod, known).await) })
         .collect();
     let outcomes: Vec<_> = futures::stream::iter(tellings).buffer_unordered(CONCURRENCY).collect().await;
-    let mut advice = Vec::new();
+    let mut waits = Vec::new();
     let mut failure = None;
     for (pod, outcome) in outcomes {
         match outcome {
             // What it waits for first is for the reconcile of that primitive to say, which knows the place.
-            Ok(Some(wait)) if wait.primitive == *primitive => advice.push((pod, wait)),
+            Ok(Some(wait)) if wait.primitive == *primitive => waits.push((pod, wait)),
             Ok(_) => {}
             Err(error) => failure = Some(error),
         }
@@ -114,10 +105,7 @@ pub(crate) async fn tell(
     if let Some(error) = failure {
         return Err(error);
     }
-    for (pod, wait) in advice {
-        advise(context, namespace, primitive, told, pod, &wait).await;
-    }
-    Ok(())
+    Ok(waits)
 }
 
 /// Tells one pod, or says what it waits for.
@@ -299,7 +287,7 @@ fn verdict_patch(pod: &PodFacts, grant: &Grant, tokens: &[(usize, String)], hold
     json!({"metadata": metadata, "status": {"conditions": [condition]}})
 }
 
-fn granted_condition(pod: &PodFacts, status: bool, reason: &str, message: &str) -> Value {
+pub(crate) fn granted_condition(pod: &PodFacts, status: bool, reason: &str, message: &str) -> Value {
     let known = granted_of(pod);
     let status = if status { "True" } else { "False" };
     let since = known
@@ -315,7 +303,7 @@ fn granted_condition(pod: &PodFacts, status: bool, reason: &str, message: &str) 
     })
 }
 
-fn granted_of(pod: &PodFacts) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
+pub(crate) fn granted_of(pod: &PodFacts) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
     let status = pod.object().status.as_ref()?;
     status.conditions.iter().flatten().find(|condition| condition.type_ == GRANTED)
 }
@@ -416,71 +404,5 @@ async fn fail_job(
         }
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------- advice
-
-/// Writes what a pod waits for into its condition: when its wait starts or its reason changes, and later for the first
-/// of the queue only, now and then. A failure is no harm.
-async fn advise(
-    context: &Context,
-    namespace: &str,
-    primitive: &PrimitiveRef,
-    told: &Told<'_>,
-    pod: &PodFacts,
-    wait: &Wait,
-) {
-    let known = granted_of(pod);
-    let first = known.is_none_or(|known| known.reason.as_deref() != Some(wait.reason));
-    if !first {
-        let same = known.and_then(|known| known.message.as_deref()) == Some(wait.message.as_str());
-        let near = told.order.iter().take(ADVISED).any(|uid| {
-            let participant = told.participants.iter().find(|participant| participant.uid == *uid);
-            participant.is_some_and(|participant| participant.pod(&pod.uid).is_some())
-        });
-        if same || !near && told.committed.is_some() {
-            return;
-        }
-        if let Some(delay) = context.advisor.too_soon(&pod.object().metadata, ADVICE_PERIOD) {
-            context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), delay);
-            return;
-        }
-    }
-    let body = json!({
-        "metadata": precondition(pod),
-        "status": {"conditions": [granted_condition(pod, false, wait.reason, &wait.message)]},
-    });
-    match patch_pod(context, namespace, pod, &body, Write::Condition).await {
-        Ok(Patched::Written(written)) => {
-            context.advisor.wrote(&written.metadata);
-            let missing = wait.reason == conditions::reason::MISSING_PRIMITIVE;
-            let happening = Happening::to_pod(&written, missing, wait.reason, wait.message.clone());
-            // Repeats are merged by what they are about: behind another holder it is another Event, with its own text.
-            context.announcer.announce(happening.behind(told.holder()));
-        }
-        // The change that came between brings us here again.
-        Ok(Patched::Changed(_)) => {}
-        Err(error) => tracing::debug!(pod = pod.name, %error, "no condition written"),
-    }
-}
-
-impl Advisor {
-    /// How long to wait before the next advisory write on that object; `None` if it may be written now.
-    pub(crate) fn too_soon(&self, metadata: &ObjectMeta, period: Duration) -> Option<Duration> {
-        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = written.get(metadata.uid.as_deref().unwrap_or_default())?;
-        period.checked_sub(last.elapsed()).filter(|rest| !rest.is_zero())
-    }
-
-    /// It was written now.
-    pub(crate) fn wrote(&self, metadata: &ObjectMeta) {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        // What is older than any period says nothing any more.
-        if written.len() > 4096 {
-            written.retain(|_, at| now.duration_since(*at) < ADVICE_PERIOD);
-        }
-        written.insert(metadata.uid.clone().unwrap_or_default(), now);
     }
 }

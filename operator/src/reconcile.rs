@@ -14,13 +14,14 @@ use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
 use kube::{Api, Client};
 
+use crate::advice::{self, Advisor};
 use crate::caches::Caches;
 use crate::client::{CallError, call};
 use crate::commit::{self, Commit, CommitError};
 use crate::events::{Announcer, Happening};
 use crate::finalizers;
 use crate::index::{self, Key, ObjectKey};
-use crate::notify::{self, Advisor};
+use crate::notify;
 use crate::observe::{self, Known};
 use crate::queue::Queue;
 use crate::rules::Rule;
@@ -109,7 +110,10 @@ async fn primitive_of<P: Rule>(
     primitive: &PrimitiveRef,
 ) -> Result<(), ReconcileError> {
     let settled = settle::<P>(context, namespace, primitive).await?;
-    notify::tell(context, namespace, primitive, &settled.told(), &settled.known).await?;
+    let told = settled.told();
+    for (pod, wait) in notify::tell(context, namespace, primitive, &told, &settled.known).await? {
+        advice::advise(context, namespace, primitive, &told, pod, &wait).await;
+    }
     Ok(())
 }
 

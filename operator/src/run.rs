@@ -11,10 +11,10 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::advice::Advisor;
 use crate::args::{Arguments, Command, LogFormat, Run};
 use crate::caches::{self, Caches};
 use crate::events::Announcer;
-use crate::notify::Advisor;
 use crate::queue::Queue;
 use crate::reconcile::{self, Context};
 use crate::telemetry::{self, Telemetry};

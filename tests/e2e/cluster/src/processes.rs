@@ -59,9 +59,15 @@ mod tests {
 
     #[test]
     fn this_test_finds_itself_and_its_end() {
-        let mut child = std::process::Command::new("sleep").arg("1000.125").spawn().unwrap();
-        let sought = |arguments: &[&str]| arguments == ["sleep", "1000.125"];
-        // The child has its arguments once it has become the other program, which spawn waits for.
+        // Ours alone: other runs of this test may be under way.
+        let length = format!("1000.{}", std::process::id());
+        let mut child = std::process::Command::new("sleep").arg(&length).spawn().unwrap();
+        let sought = |arguments: &[&str]| arguments == ["sleep", &length];
+        // spawn returns while the kernel still sets the new program up, before its arguments can be read.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while find(sought).is_empty() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         assert_eq!(find(sought), [child.id()]);
         child.kill().unwrap();
         child.wait().unwrap();
