@@ -18,8 +18,6 @@ use crate::images::{self, Images, root};
 use crate::install;
 use crate::target::{self, Target};
 
-/// The crate whose ignored tests need a cluster.
-const PACKAGE: &str = "konductor-e2e";
 const FOLDER: &str = "tests/e2e/tests";
 /// Files of tests that others could not bear beside them.
 const DISTURBING: &str = "disturb_";
@@ -93,7 +91,7 @@ impl Groups {
         names.sort();
         for name in names {
             let arguments = with_filter(
-                &["test", "--quiet", "--locked", "--package", PACKAGE, "--test", &name],
+                &["test", "--quiet", "--locked", "--workspace", "--test", &name],
                 &["--list", "--ignored"],
                 filter,
             );
@@ -132,7 +130,8 @@ fn test(
     filter: &[String],
     tally: &mut Tally,
 ) -> Result<()> {
-    let mut base = vec!["test", "--locked", "--no-fail-fast", "--package", PACKAGE];
+    // The whole workspace, so that features are those of the run before and nothing is built again.
+    let mut base = vec!["test", "--locked", "--no-fail-fast", "--workspace"];
     for binary in binaries {
         base.extend(["--test", binary.as_str()]);
     }
