@@ -31,6 +31,10 @@ pub struct Run {
     /// Where /healthz and /readyz are served, e.g. :8081
     #[arg(long, default_value = ":8081", value_parser = address)]
     pub health_probe_bind_address: SocketAddr,
+    /// Where the API server reaches the webhook, e.g. konductor-webhook.konductor-system.svc:443; not ready until
+    /// something answered there once
+    #[arg(long)]
+    pub webhook_address: Option<String>,
     /// error, warn, info, debug, trace, or a filter like `info,konductor_operator=debug`
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -90,6 +94,7 @@ mod tests {
             "run",
             "--metrics-bind-address=:8080",
             "--health-probe-bind-address=:8081",
+            "--webhook-address=konductor-webhook.konductor-system.svc:443",
             "--log-level=info",
             "--log-format=json",
         ]);

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,7 @@ use crate::advice::Advisor;
 use crate::args::{Arguments, Command, LogFormat, Run};
 use crate::caches::{self, Caches};
 use crate::events::Announcer;
+use crate::health::Ready;
 use crate::queue::Queue;
 use crate::reconcile::{self, Context};
 use crate::telemetry::{self, Telemetry};
@@ -62,7 +63,7 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
         announcer,
         advisor: Advisor::default(),
     });
-    let ready = Arc::new(AtomicBool::new(false));
+    let ready = Arc::new(Ready::default());
 
     let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
     let served = |outcome: std::io::Result<()>| match outcome {
@@ -85,13 +86,14 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
         announcements.publish(client, instance).await;
         anyhow::anyhow!("the publisher of Events ended")
     });
+    tokio::spawn(health::until_webhook_answers(Arc::clone(&ready), arguments.webhook_address.clone()));
     let workers = Arc::clone(&context);
     let concurrency = arguments.concurrency;
     tasks.spawn(async move {
         if let Err(error) = workers.caches.synced().await {
             return error;
         }
-        ready.store(true, Ordering::Relaxed);
+        ready.synced.store(true, Ordering::Relaxed);
         tracing::info!("all caches are synced");
         let mut crew = JoinSet::new();
         for _ in 0..concurrency {

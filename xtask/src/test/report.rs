@@ -95,8 +95,8 @@ impl Report {
     pub(super) fn finish(self, started: Instant) -> Result<()> {
         println!("\n{}", self.table());
         println!("{:.0} s in all", started.elapsed().as_secs_f64());
-        for name in &self.tally.names {
-            println!("failed: {name}");
+        for failure in self.tally.failures() {
+            println!("failed: {failure}");
         }
         println!("{} passed, {} failed", self.tally.passed, self.tally.failed);
         let failed: Vec<_> = self

@@ -3,6 +3,11 @@
 //! Pure: lines in, numbers out. What must stay true: a run whose tests did not even build counts as nothing, so the
 //! caller never takes "no failures" for "all passed".
 
+use std::collections::BTreeMap;
+
+/// Of a failure's words, what the end of a report repeats.
+const WORDS: usize = 300;
+
 /// Numbers of tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
@@ -12,12 +17,20 @@ pub(super) struct Tally {
     pub(super) failed: u64,
     /// Names of those that failed.
     pub(super) names: Vec<String>,
+    /// The first line of what each of them said.
+    words: BTreeMap<String, String>,
+    /// The test whose words the next line begins.
+    speaks: Option<String>,
 }
 
 impl Tally {
     /// Takes one line of output into account.
     pub(super) fn hear(&mut self, line: &str) {
-        if let Some(result) = line.strip_prefix("test result: ") {
+        if let Some(name) = self.speaks.take() {
+            self.words.entry(name).or_insert_with(|| line.chars().take(WORDS).collect());
+        } else if let Some(name) = panicked(line) {
+            self.speaks = Some(name.to_owned());
+        } else if let Some(result) = line.strip_prefix("test result: ") {
             let count = |word: &str| {
                 result
                     .split(['.', ';'])
@@ -38,12 +51,27 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.names.extend(other.names.iter().cloned());
+        self.words.extend(other.words.clone());
+    }
+
+    /// The failures, a line each.
+    pub(super) fn failures(&self) -> impl Iterator<Item = String> {
+        self.names.iter().map(|name| match self.words.get(name) {
+            Some(words) => format!("{name}: {words}"),
+            None => name.clone(),
+        })
     }
 
     /// Did any test run?
     pub(super) fn ran(&self) -> bool {
         self.passed + self.failed > 0
     }
+}
+
+/// The test in `thread 'a::b' (42) panicked at tests/a.rs:1:2:`.
+fn panicked(line: &str) -> Option<&str> {
+    let (name, rest) = line.strip_prefix("thread '")?.split_once('\'')?;
+    rest.contains(" panicked at ").then_some(name)
 }
 
 #[cfg(test)]
@@ -58,12 +86,17 @@ mod tests {
             "test a::b ... ok",
             "test result: ok. 11 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.08s",
             "test c ... FAILED",
+            "thread 'c' (42) panicked at tests/c.rs:1:2:",
+            "it is not so",
+            "thread 'c' (43) panicked at tests/c.rs:1:2:",
+            "what came of it",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
             "error: could not compile",
         ] {
             tally.hear(line);
         }
-        assert_eq!(tally, Tally { passed: 13, failed: 1, names: vec!["c".to_owned()] });
+        assert_eq!((tally.passed, tally.failed), (13, 1));
+        assert_eq!(tally.failures().collect::<Vec<_>>(), ["c: it is not so"]);
         assert!(tally.ran());
     }
 
