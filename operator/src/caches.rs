@@ -1,8 +1,8 @@
 //! The caches: what the watches have shown so far, and what we wrote ourselves since.
 //!
 //! Reads only. Each watch fills a store, tells the index, and puts what is concerned into the queue. What must stay
-//! true: a cache may be behind, so nothing is concluded from what is *not* in it; of a primitive the latest version is
-//! taken that anybody here has seen, the watch or a write of ours.
+//! true: a cache may be behind, so nothing is concluded from what is *not* in it; of a primitive, and of a pod that the
+//! watch still shows, the latest version is taken that anybody here has seen, the watch or a write of ours.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -39,13 +39,13 @@ const RESYNC_PERIOD: Duration = Duration::from_secs(300);
 pub(crate) struct Caches {
     pub(crate) gates: Shelf<gate::Gate>,
     pub(crate) mutexes: Shelf<mutex::Mutex>,
-    pub(crate) pods: Store<Pod>,
+    pub(crate) pods: Shelf<Pod>,
     pub(crate) jobs: Store<Job>,
     pub(crate) nodes: Nodes,
     pub(crate) index: Index,
 }
 
-/// Primitives of one kind: as watched, or as we wrote them if that is newer.
+/// Objects of one kind: as watched, or as we wrote them if that is newer.
 pub(crate) struct Shelf<P: Resource<DynamicType = ()> + 'static> {
     watched: Store<P>,
     written: Mutex<HashMap<ObjectKey, Arc<P>>>,
@@ -93,6 +93,17 @@ impl<P: Resource<DynamicType = ()> + Clone + 'static> Shelf<P> {
         }
     }
 
+    /// The latest version of what the watch still shows. Of a pod a write of ours says only how it looks, never that it
+    /// is there: what vanished while a list was read must not live on in what we wrote.
+    fn refined(&self, key: &ObjectKey) -> Option<Arc<P>> {
+        let found = self.get(&key.namespace, &key.name)?;
+        if self.watched.get(&ObjectRef::new(&key.name).within(&key.namespace)).is_none() {
+            self.forget(key);
+            return None;
+        }
+        Some(found)
+    }
+
     /// Remembers what the API server returned for a read or a write of ours.
     pub(crate) fn put(&self, object: &Arc<P>) {
         self.written().insert(ObjectKey::of(object.meta()), Arc::clone(object));
@@ -117,7 +128,7 @@ impl Caches {
     pub(crate) fn new() -> (Self, Writers) {
         let (gates, gates_writer) = Shelf::new();
         let (mutexes, mutexes_writer) = Shelf::new();
-        let (pods, pods_writer) = reflector::store();
+        let (pods, pods_writer) = Shelf::new();
         let (jobs, jobs_writer) = reflector::store();
         let caches = Self { gates, mutexes, pods, jobs, nodes: Nodes::default(), index: Index::default() };
         let writers =
@@ -126,7 +137,15 @@ impl Caches {
     }
 
     pub(crate) fn pod(&self, key: &ObjectKey) -> Option<Arc<Pod>> {
-        self.pods.get(&ObjectRef::new(&key.name).within(&key.namespace))
+        self.pods.refined(key)
+    }
+
+    /// Remembers a pod as the API server returned it for a write of ours: who decides next must not decide on the
+    /// version before it.
+    pub(crate) fn wrote_pod(&self, pod: &Pod) {
+        let mut pod = pod.clone();
+        slim_pod(&mut pod);
+        self.pods.put(&Arc::new(pod));
     }
 
     pub(crate) fn job(&self, key: &ObjectKey) -> Option<Arc<Job>> {
@@ -135,7 +154,7 @@ impl Caches {
 
     /// Waits until every watch has shown what is there.
     pub(crate) async fn synced(&self) -> anyhow::Result<()> {
-        self.pods.wait_until_ready().await?;
+        self.pods.watched.wait_until_ready().await?;
         self.jobs.wait_until_ready().await?;
         self.gates.watched.wait_until_ready().await?;
         self.mutexes.watched.wait_until_ready().await?;
@@ -208,7 +227,10 @@ pub(crate) async fn fill(
                     add(vec![Key::Pod(ObjectKey::of(&pod.metadata))]);
                 }
             }
-            Change::Deleted(pod) => add(index.remove_pod(&ObjectKey::of(&pod.metadata))),
+            Change::Deleted(pod) => {
+                caches.pods.forget(&ObjectKey::of(&pod.metadata));
+                add(index.remove_pod(&ObjectKey::of(&pod.metadata)));
+            }
             Change::Listed => {
                 for key in index.all_pods() {
                     if caches.pod(&key).is_none() {

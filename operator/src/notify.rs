@@ -238,7 +238,10 @@ pub(crate) async fn patch_pod(
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     context.telemetry.wrote(write);
     match call(api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(body))).await {
-        Ok(written) => Ok(Patched::Written(Arc::new(written))),
+        Ok(written) => {
+            context.caches.wrote_pod(&written);
+            Ok(Patched::Written(Arc::new(written)))
+        }
         Err(error) if error.is_conflict() || error.is_not_found() || error.is_invalid() => {
             let found = call(api.get_opt(&pod.name)).await?;
             let same = found.filter(|found| found.metadata.uid.as_deref() == Some(&pod.uid));

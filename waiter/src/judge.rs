@@ -39,6 +39,8 @@ pub enum Standing {
     Used(u64),
     /// A verdict that was withdrawn.
     Released(u64),
+    /// We may start, but this soon after our own start not everything behind us has been told.
+    Early(u64),
     /// We may start, once the mark is written.
     Go(u64),
     /// We may never start.
@@ -99,6 +101,9 @@ impl fmt::Display for Standing {
             ),
             Self::Released(run) => {
                 write!(formatter, "grant {run} was withdrawn before it was used; still waiting for a new one")
+            }
+            Self::Early(run) => {
+                write!(formatter, "granted (run {run}): waiting until the kubelet knows the tokens as well")
             }
             Self::Go(run) => write!(formatter, "granted (run {run}): the next container starts"),
             Self::Denied { reason, .. } => write!(formatter, "denied: {reason}"),

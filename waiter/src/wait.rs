@@ -5,6 +5,7 @@
 //! logged once, however often it is seen.
 
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use crate::judge::{Myself, Standing, judge};
 use crate::mark::Mark;
@@ -15,6 +16,8 @@ use crate::{rfc3339, sys, text};
 const DENIED: u8 = 64;
 /// The command line or the environment is wrong: no pod was waited for.
 const USAGE: u8 = 2;
+/// After a look that failed, look again this soon.
+const SOON: Duration = Duration::from_secs(1);
 
 const HELP: &str = "\
 Waits until the operator of Konductor lets this pod start. It runs as an init container that Konductor's webhook injects.
@@ -24,7 +27,8 @@ Usage: konductor-wait [--grant PATH] [--state DIR]
   --grant PATH   the file with the verdict [default: /konductor/grant]
   --state DIR    where used verdicts are remembered [default: /konductor-state]
 
-Environment: KONDUCTOR_POD_UID (needed), KONDUCTOR_POD_NAME, KONDUCTOR_POD_NAMESPACE, KONDUCTOR_WAITS_FOR, KONDUCTOR_SINCE.
+Environment: KONDUCTOR_POD_UID (needed), KONDUCTOR_POD_NAME, KONDUCTOR_POD_NAMESPACE, KONDUCTOR_WAITS_FOR, KONDUCTOR_SINCE,
+KONDUCTOR_SETTLE_MS (how long after its start it goes on waiting although it was granted [default: 0]).
 Exit code: 0 granted, 65 to 127 denied for good, 130 or 143 ended by a signal, 2 wrong usage.";
 
 /// What to wait for, and on whose behalf.
@@ -35,6 +39,8 @@ pub struct Wait {
     mark: Mark,
     myself: Myself,
     greeting: String,
+    started: Instant,
+    settle: Duration,
 }
 
 /// Waits as the command line and the environment say, and returns the exit code.
@@ -75,6 +81,10 @@ impl Wait {
         let known = |name: &str| variable(name).filter(|value| !value.is_empty());
         let pod_uid = known("KONDUCTOR_POD_UID")
             .ok_or("KONDUCTOR_POD_UID is not set, so no verdict could be recognised as ours")?;
+        let settle = match known("KONDUCTOR_SETTLE_MS") {
+            None => 0,
+            Some(text) => text.parse().map_err(|_| "KONDUCTOR_SETTLE_MS is no number".to_owned())?,
+        };
         let what = known("KONDUCTOR_WAITS_FOR").unwrap_or_else(|| "the operator's verdict".to_owned());
         let since = known("KONDUCTOR_SINCE").unwrap_or_else(|| rfc3339::format(now));
         let name = known("KONDUCTOR_POD_NAME").unwrap_or_else(|| "NAME".to_owned());
@@ -83,6 +93,8 @@ impl Wait {
             grant,
             mark: Mark::new(state),
             myself: Myself { pod_uid, started_at: now },
+            started: Instant::now(),
+            settle: Duration::from_millis(settle),
             greeting: format!(
                 "waiting for {what}\nsince {since}\nwho holds it, and which place this pod has: \
                  kubectl describe pod {name} -n {namespace}"
@@ -110,7 +122,11 @@ impl Wait {
                 Standing::Denied { code, .. } => return DENIED.saturating_add(code),
                 waiting => seen = waiting,
             }
-            watch.wait(matches!(seen, Standing::Unreadable(_)));
+            watch.wait(match seen {
+                Standing::Unreadable(_) => SOON,
+                Standing::Early(_) => self.unsettled().unwrap_or_default(),
+                _ => Duration::MAX,
+            });
         }
     }
 
@@ -131,12 +147,24 @@ impl Wait {
             Err(problem) => return Standing::Unreadable(problem),
         };
         match standing {
+            // Not marked as used: it may still be withdrawn.
+            Standing::Go(run) if self.unsettled().is_some() => Standing::Early(run),
             Standing::Go(run) => match self.mark.set(run) {
                 Ok(()) => standing,
                 Err(problem) => Standing::Unreadable(problem),
             },
             other => other,
         }
+    }
+}
+
+impl Wait {
+    /// How long this run is still too young to end. The kubelet may show us a grant before the worker of this pod has
+    /// seen the version that carries it; should that worker start the next container from the version before, the tokens
+    /// would be missing there. It happens only while the events of our own start are worked off, two looks at the
+    /// runtime of a second each.
+    fn unsettled(&self) -> Option<Duration> {
+        self.settle.checked_sub(self.started.elapsed()).filter(|rest| !rest.is_zero())
     }
 }
 

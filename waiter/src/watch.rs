@@ -10,6 +10,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::sys;
 
@@ -57,18 +58,18 @@ impl Watch {
             .then(|| Signal(128_u8.saturating_add(info[if cfg!(target_endian = "big") { 3 } else { 0 }])))
     }
 
-    /// Waits until there is something to look at again; with `soon`, for a second at most.
-    pub fn wait(&mut self, soon: bool) {
+    /// Waits until there is something to look at again; for so long at most.
+    pub fn wait(&mut self, at_most: Duration) {
         if self.changes.is_none() && self.begin() {
             // What happened before the watch began made no event.
             return;
         }
         let descriptors: Vec<_> = self.signals.iter().chain(&self.changes).map(AsFd::as_fd).collect();
         let unwatched = self.changes.is_none() || self.signals.is_none();
-        sys::wait_readable(
-            &descriptors,
-            if soon || unwatched { POLL_MILLISECONDS } else { SAFETY_MILLISECONDS },
-        );
+        let longest = if unwatched { POLL_MILLISECONDS } else { SAFETY_MILLISECONDS };
+        // Cut to the millisecond: one more, so that nobody is woken just before the time.
+        let at_most = i32::try_from(at_most.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+        sys::wait_readable(&descriptors, longest.min(at_most));
         self.drain();
     }
 

@@ -76,6 +76,10 @@ impl Volumes {
     }
 
     fn start(&self) -> Waiter {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, variables: &[(&str, &str)]) -> Waiter {
         let mut child = Command::new(env!("CARGO_BIN_EXE_konductor-wait"))
             .arg("--grant")
             .arg(self.grant().join("grant"))
@@ -85,6 +89,7 @@ impl Volumes {
             .env("KONDUCTOR_POD_NAMESPACE", "ml")
             .env("KONDUCTOR_WAITS_FOR", "gate/validation-gate, mutex/database-migration")
             .env("KONDUCTOR_SINCE", "2030-06-01T12:00:00.123456Z")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -215,6 +220,23 @@ fn a_used_grant_opens_nothing_for_the_next_run() {
     volumes.go(4);
     assert_eq!(second.ends().1, 0);
     assert_eq!(mark(&volumes), "4\n");
+}
+
+#[test]
+fn too_young_it_waits_on_and_a_grant_that_is_withdrawn_meanwhile_opens_nothing() {
+    let volumes = Volumes::mounted();
+    let started = Instant::now();
+    let settle = Duration::from_millis(1500);
+    let mut waiter = volumes.start_with(&[("KONDUCTOR_SETTLE_MS", "1500")]);
+    volumes.go(1);
+    waiter.waits_saying("granted (run 1): waiting until the kubelet knows the tokens as well");
+    volumes.tell(UID, 1, now(), Verdict::Released);
+    waiter.waits_saying("grant 1 was withdrawn");
+    assert!(!volumes.mark().exists(), "what was withdrawn was not used");
+    volumes.go(2);
+    assert_eq!(waiter.ends().1, 0);
+    assert!(started.elapsed() >= settle, "{:?}", started.elapsed());
+    assert_eq!(mark(&volumes), "2\n");
 }
 
 #[test]

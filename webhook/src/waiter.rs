@@ -47,6 +47,9 @@ const MUST_BE_ABSENT: [&str; 10] = [
     "workingDir",
 ];
 
+/// Two of the kubelet's looks at its runtime, a second each, and what they take.
+const SETTLE_MILLISECONDS: &str = "2500";
+
 /// What an installation says about the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -87,6 +90,12 @@ pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
             {"name": GRANT_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": true},
         ],
     });
+    // Tokens come with the grant, and the next container must find them: see `unsettled` in `konductor-waiter`.
+    if plan.holds()
+        && let Some(variables) = container["env"].as_array_mut()
+    {
+        variables.push(json!({"name": "KONDUCTOR_SETTLE_MS", "value": SETTLE_MILLISECONDS}));
+    }
     // Elsewhere the image's USER, or the UID that the pod or OpenShift gives, is right.
     if at(spec, &["securityContext", "runAsUser"]).and_then(Value::as_i64) == Some(0) {
         container["securityContext"]["runAsUser"] = json!(NON_ROOT_UID);
