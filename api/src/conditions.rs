@@ -9,16 +9,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// This generation of the spec was accepted. Never about whether a gate is open or a lock free, so that installers
 /// that wait for `Ready` pass at once.
 pub const READY: &str = "Ready";
-/// A gate lets through.
+/// A gate or barrier lets through.
 pub const OPEN: &str = "Open";
-/// A mutex is held.
+/// A lock or lease is held.
 pub const HELD: &str = "Held";
+/// A semaphore has permits to give.
+pub const AVAILABLE: &str = "Available";
+/// A once was executed; all members of a wait group are through.
+pub const DONE: &str = "Done";
 /// A person must act; the message says what can be done.
 pub const STALLED: &str = "Stalled";
 /// On pods: has everything the pod waits for been granted?
 pub const GRANTED: &str = "konductor.io/Granted";
 /// On Jobs: Kubernetes' own request to fail a Job.
 pub const FAILURE_TARGET: &str = "FailureTarget";
+/// On Jobs: Kubernetes' own request to complete a Job.
+pub const SUCCESS_CRITERIA_MET: &str = "SuccessCriteriaMet";
 
 /// Reasons.
 pub mod reason {
@@ -30,12 +36,44 @@ pub mod reason {
     pub const CONDITIONS_MISSING: &str = "ConditionsMissing";
     /// `Open=False`: a condition can never be met any more.
     pub const CONDITION_IMPOSSIBLE: &str = "ConditionImpossible";
+    /// `Open=False`: it stayed closed for longer than its timeout.
+    pub const TIMED_OUT: &str = "TimedOut";
+    /// `Open`: a person decided.
+    pub const OVERRIDDEN: &str = "Overridden";
+    /// `Open=True`: as many have arrived as are needed.
+    pub const ALL_ARRIVED: &str = "AllArrived";
+    /// `Open=False`: more have to arrive.
+    pub const ARRIVALS_MISSING: &str = "ArrivalsMissing";
+    /// `Available=True`: permits are free.
+    pub const PERMITS_FREE: &str = "PermitsFree";
+    /// `Available=False`: none is free.
+    pub const NO_PERMITS: &str = "NoPermits";
+    /// `Available=False`: more are held than there are.
+    pub const OVER_COMMITTED: &str = "OverCommitted";
+    /// `Done=True`: somebody has succeeded.
+    pub const EXECUTED: &str = "Executed";
+    /// `Done=False`: nobody has succeeded yet.
+    pub const NOT_EXECUTED: &str = "NotExecuted";
+    /// `Done=False`: somebody runs.
+    pub const RUNNING: &str = "Running";
+    /// `Done=False`: as many have failed as may.
+    pub const ATTEMPTS_EXHAUSTED: &str = "AttemptsExhausted";
+    /// `Done=True`: all members are through.
+    pub const MEMBERS_DONE: &str = "MembersDone";
+    /// `Done=False`: members are missing, or not through yet.
+    pub const MEMBERS_OPEN: &str = "MembersOpen";
     /// `Held=True`.
     pub const LOCKED: &str = "Locked";
     /// `Held=False`.
     pub const UNLOCKED: &str = "Unlocked";
     /// `Stalled=True`: a holder cannot be proven dead.
     pub const HOLDER_SUSPECT: &str = "HolderSuspect";
+    /// `Stalled=True`: no token can be given out.
+    pub const NO_TOKEN: &str = "NoToken";
+    /// `Stalled=True`: the ledger has as many entries as fit into an object.
+    pub const LEDGER_FULL: &str = "LedgerFull";
+    /// `Stalled=True`: it waits for itself, or for something that it may not look at.
+    pub const BAD_REFERENCE: &str = "BadReference";
     /// `Stalled=False`.
     pub const NOTHING_TO_DO: &str = "NothingToDo";
     /// On pods, `Granted=False`: in a queue, or before a closed gate.
@@ -46,8 +84,14 @@ pub mod reason {
     pub const DENIED: &str = "Denied";
     /// On pods, `Granted=True`.
     pub const GRANTED: &str = "Granted";
-    /// On Jobs, `FailureTarget=True`: the gate that the Job waits for can never open.
-    pub const GATE_FAILED: &str = "KonductorGateFailed";
+    /// On Jobs, `FailureTarget=True`: what the Job waits for can never come true.
+    pub const JOB_DENIED: &str = "KonductorDenied";
+    /// On Jobs, `FailureTarget=True`: the Job has waited for as long as it may.
+    pub const JOB_TIMED_OUT: &str = "KonductorTimedOut";
+    /// On Jobs, `FailureTarget=True`: the Job would have had to wait.
+    pub const JOB_BUSY: &str = "KonductorBusy";
+    /// On Jobs, `SuccessCriteriaMet=True`: the Job is complete without having run.
+    pub const JOB_SKIPPED: &str = "KonductorSkipped";
 }
 
 /// A condition's name, value and words.

@@ -1,11 +1,11 @@
-//! The ledger: what the status of every primitive that can be held has in common.
+//! The ledger, and what else the statuses of all kinds have in common.
 //!
 //! Types only. What must stay true: whoever is in `holders` holds and nobody else does; every change of it is one
 //! compare-and-swap; an entry that leaves is found in `history` with the evidence it left on.
 
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,86 @@ use serde::{Deserialize, Serialize};
 pub const QUEUE_SHOWN: usize = 10;
 /// How many releases a status remembers.
 pub const HISTORY_KEPT: usize = 5;
+/// Entries that a ledger may have: what an object can hold, with room to spare.
+pub const ENTRIES: usize = 4000;
+
+/// What the status of every kind begins with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Common {
+    /// The generation of the spec that this status is about.
+    pub observed_generation: Option<i64>,
+    /// Ready: this generation was accepted. Open, Held, Available or Done: where it stands, in a sentence. Stalled: a
+    /// person must act, and the message says what can be done.
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// How many wait.
+    pub waiting: i64,
+    /// The first ten that wait, the next one first.
+    #[schemars(length(max = 10))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub queue: Vec<Waiter>,
+}
+
+/// What the status of every kind that can be held has besides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ledger {
+    /// The ledger: who is in it holds, and nobody else does.
+    #[schemars(length(max = 4000))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub holders: Vec<Holder>,
+    /// The last five holds that ended, the latest first; more if more ended at once.
+    #[schemars(length(max = 4000))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<Release>,
+    /// The highest token that was ever given out.
+    #[schemars(length(max = 20))]
+    pub last_token: Option<String>,
+}
+
+/// A status, whatever its kind.
+pub trait Status: Clone + Default {
+    /// What every kind has.
+    fn common(&self) -> &Common;
+    /// The same, to be changed.
+    fn common_mut(&mut self) -> &mut Common;
+}
+
+/// A status with a ledger.
+pub trait Held: Status {
+    /// The ledger.
+    fn ledger(&self) -> &Ledger;
+    /// The same, to be changed.
+    fn ledger_mut(&mut self) -> &mut Ledger;
+}
+
+/// Says of a status type where the shared parts are.
+macro_rules! has {
+    (common: $status:ty) => {
+        impl $crate::ledger::Status for $status {
+            fn common(&self) -> &$crate::ledger::Common {
+                &self.common
+            }
+            fn common_mut(&mut self) -> &mut $crate::ledger::Common {
+                &mut self.common
+            }
+        }
+    };
+    (ledger: $status:ty) => {
+        $crate::ledger::has!(common: $status);
+        impl $crate::ledger::Held for $status {
+            fn ledger(&self) -> &$crate::ledger::Ledger {
+                &self.ledger
+            }
+            fn ledger_mut(&mut self) -> &mut $crate::ledger::Ledger {
+                &mut self.ledger
+            }
+        }
+    };
+}
+pub(crate) use has;
 
 /// What kind of object takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +121,12 @@ pub struct Holder {
     pub token: String,
     /// When the hold was written here.
     pub granted_at: Time,
+    /// Of a RWMutex: Read, shared with other readers, or Write, alone. Absent for other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Of a Semaphore: how many permits, if more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permits: Option<i64>,
     /// The pods that were, or are about to be, told to start under this hold. The hold ends only when each of them is
     /// proven dead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -50,6 +136,15 @@ pub struct Holder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub suspect: Option<String>,
+}
+
+/// Of a RWMutex: Read, shared with other readers, or Write, alone. Absent for other kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Together with other readers.
+    Read,
+    /// Alone.
+    Write,
 }
 
 /// A pod that was told to start, and the run of its waiter that was told.
@@ -84,6 +179,15 @@ pub struct Waiter {
     pub name: String,
     /// Since when it waits.
     pub since: Time,
+    /// Of a RWMutex: Read or Write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Of a Semaphore: how many permits it asks for, if more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permits: Option<i64>,
+    /// Its priority, if it is not 0. Higher goes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     /// Why it cannot be granted yet although it is queued, e.g. because none of its pods is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -109,9 +213,14 @@ pub struct Release {
     pub at: Time,
 }
 
-/// What proves that a holder cannot run any more. Deletion, SIGTERM, an unready node prove nothing.
+/// What proves that a holder cannot run any more, the weakest first. Deletion, SIGTERM, an unready node prove nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Evidence {
+    /// A2: the Node object is gone, and stayed so: whoever removed it says that the machine is off.
+    A2,
+    /// A1: the node carries the taint node.kubernetes.io/out-of-service and is not ready: an administrator says that the
+    /// machine is off.
+    A1,
     /// P2: every critical container has ended and none may start again; the pod may still be stopping others.
     P2,
     /// P1: the kubelet's last word: the pod is Succeeded or Failed and no container runs.
@@ -156,6 +265,8 @@ impl Evidence {
             Self::P0 => "it never ran and cannot start any more",
             Self::P1 => "the kubelet reported the end of all its containers",
             Self::P2 => "all its critical containers have ended and cannot start again",
+            Self::A1 => "its node is out of service, says an administrator",
+            Self::A2 => "its node was removed from the cluster",
         }
     }
 }
@@ -166,6 +277,8 @@ impl fmt::Display for Evidence {
             Self::P0 => "P0",
             Self::P1 => "P1",
             Self::P2 => "P2",
+            Self::A1 => "A1",
+            Self::A2 => "A2",
         })
     }
 }

@@ -4,13 +4,12 @@
 #![allow(clippy::duplicated_attributes, reason = "one printcolumn is like the next")]
 #![allow(unreachable_pub, reason = "the schema derive repeats the struct where nobody can reach it")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
-use crate::ledger::{Holder, Release, Waiter};
+use crate::ledger::{Common, Ledger, has};
 
 /// What a Mutex should be.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,34 +53,17 @@ pub struct MutexSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MutexStatus {
-    /// The generation of the spec that this status is about.
-    pub observed_generation: Option<i64>,
     /// Unlocked or Locked.
     pub phase: Option<MutexPhase>,
-    /// Ready: this generation was accepted. Held: somebody holds. Stalled: a person must act.
-    #[schemars(length(max = 8))]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
     /// Who holds, as job/NAME or pod/NAME; absent while nobody does.
     #[schemars(length(max = 260))]
     pub holder: Option<String>,
-    /// The ledger: who is in it holds, and nobody else does. At most one entry.
-    #[schemars(length(max = 1))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub holders: Vec<Holder>,
-    /// How many wait.
-    pub waiting: i64,
-    /// The first ten that wait, the next one first.
-    #[schemars(length(max = 10))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub queue: Vec<Waiter>,
-    /// The last five holds that ended, the latest first.
-    #[schemars(length(max = 5))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub history: Vec<Release>,
-    /// The highest token that was ever given out.
-    #[schemars(length(max = 20))]
-    pub last_token: Option<String>,
+    /// What every kind has.
+    #[serde(flatten)]
+    pub common: Common,
+    /// What every kind has that can be held.
+    #[serde(flatten)]
+    pub ledger: Ledger,
 }
 
 /// In one word.
@@ -92,3 +74,5 @@ pub enum MutexPhase {
     /// Somebody holds.
     Locked,
 }
+
+has!(ledger: MutexStatus);

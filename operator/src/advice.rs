@@ -48,7 +48,7 @@ pub(crate) async fn advise(
             let participant = told.participants.iter().find(|participant| participant.uid == *uid);
             participant.is_some_and(|participant| participant.pod(&pod.uid).is_some())
         });
-        if same || !near && told.committed.is_some() {
+        if same || !near && told.exists() {
             return;
         }
         if let Some(delay) = context.advisor.too_soon(&pod.object().metadata, ADVICE_PERIOD) {

@@ -14,9 +14,14 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use konductor_api::annotations::{FINALIZER, PARTICIPANT_LABEL};
-use konductor_api::gate;
-use konductor_api::mutex;
-use konductor_api::participation::{Kind, PrimitiveRef};
+use konductor_api::barrier::Barrier;
+use konductor_api::gate::Gate;
+use konductor_api::lease;
+use konductor_api::once::Once;
+use konductor_api::participation::PrimitiveRef;
+use konductor_api::rwmutex::RWMutex;
+use konductor_api::semaphore::Semaphore;
+use konductor_api::waitgroup::WaitGroup;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::{Store, Writer};
 use kube::runtime::reflector::{self, ObjectRef};
@@ -27,6 +32,8 @@ use serde::de::DeserializeOwned;
 use crate::index::{Index, Key, ObjectKey};
 use crate::nodes::Nodes;
 use crate::queue::Queue;
+use crate::rules::Rule;
+use crate::watches::Watches;
 
 /// The namespace of the kubelets' leases.
 const NODE_LEASES: &str = "kube-node-lease";
@@ -37,12 +44,19 @@ const RESYNC_PERIOD: Duration = Duration::from_secs(300);
 
 /// See the module.
 pub(crate) struct Caches {
-    pub(crate) gates: Shelf<gate::Gate>,
-    pub(crate) mutexes: Shelf<mutex::Mutex>,
+    pub(crate) gates: Shelf<Gate>,
+    pub(crate) waitgroups: Shelf<WaitGroup>,
+    pub(crate) barriers: Shelf<Barrier>,
+    pub(crate) semaphores: Shelf<Semaphore>,
+    pub(crate) rwmutexes: Shelf<RWMutex>,
+    pub(crate) mutexes: Shelf<konductor_api::mutex::Mutex>,
+    pub(crate) leases: Shelf<lease::Lease>,
+    pub(crate) onces: Shelf<Once>,
     pub(crate) pods: Shelf<Pod>,
     pub(crate) jobs: Store<Job>,
     pub(crate) nodes: Nodes,
     pub(crate) index: Index,
+    pub(crate) watches: Watches,
 }
 
 /// Objects of one kind: as watched, or as we wrote them if that is newer.
@@ -53,8 +67,14 @@ pub(crate) struct Shelf<P: Resource<DynamicType = ()> + 'static> {
 
 /// The ends of the stores that the watches write to.
 pub(crate) struct Writers {
-    gates: Writer<gate::Gate>,
-    mutexes: Writer<mutex::Mutex>,
+    gates: Writer<Gate>,
+    waitgroups: Writer<WaitGroup>,
+    barriers: Writer<Barrier>,
+    semaphores: Writer<Semaphore>,
+    rwmutexes: Writer<RWMutex>,
+    mutexes: Writer<konductor_api::mutex::Mutex>,
+    leases: Writer<lease::Lease>,
+    onces: Writer<Once>,
     pods: Writer<Pod>,
     jobs: Writer<Job>,
 }
@@ -125,14 +145,44 @@ fn revision<P: Resource>(object: &P) -> u64 {
 }
 
 impl Caches {
-    pub(crate) fn new() -> (Self, Writers) {
+    pub(crate) fn new(client: &Client, queue: &Arc<Queue<Key>>) -> (Self, Writers) {
         let (gates, gates_writer) = Shelf::new();
+        let (waitgroups, waitgroups_writer) = Shelf::new();
+        let (barriers, barriers_writer) = Shelf::new();
+        let (semaphores, semaphores_writer) = Shelf::new();
+        let (rwmutexes, rwmutexes_writer) = Shelf::new();
         let (mutexes, mutexes_writer) = Shelf::new();
+        let (leases, leases_writer) = Shelf::new();
+        let (onces, onces_writer) = Shelf::new();
         let (pods, pods_writer) = Shelf::new();
         let (jobs, jobs_writer) = reflector::store();
-        let caches = Self { gates, mutexes, pods, jobs, nodes: Nodes::default(), index: Index::default() };
-        let writers =
-            Writers { gates: gates_writer, mutexes: mutexes_writer, pods: pods_writer, jobs: jobs_writer };
+        let caches = Self {
+            gates,
+            waitgroups,
+            barriers,
+            semaphores,
+            rwmutexes,
+            mutexes,
+            leases,
+            onces,
+            pods,
+            jobs,
+            nodes: Nodes::default(),
+            index: Index::default(),
+            watches: Watches::new(client.clone(), Arc::clone(queue)),
+        };
+        let writers = Writers {
+            gates: gates_writer,
+            waitgroups: waitgroups_writer,
+            barriers: barriers_writer,
+            semaphores: semaphores_writer,
+            rwmutexes: rwmutexes_writer,
+            mutexes: mutexes_writer,
+            leases: leases_writer,
+            onces: onces_writer,
+            pods: pods_writer,
+            jobs: jobs_writer,
+        };
         (caches, writers)
     }
 
@@ -157,7 +207,13 @@ impl Caches {
         self.pods.watched.wait_until_ready().await?;
         self.jobs.wait_until_ready().await?;
         self.gates.watched.wait_until_ready().await?;
+        self.waitgroups.watched.wait_until_ready().await?;
+        self.barriers.watched.wait_until_ready().await?;
+        self.semaphores.watched.wait_until_ready().await?;
+        self.rwmutexes.watched.wait_until_ready().await?;
         self.mutexes.watched.wait_until_ready().await?;
+        self.leases.watched.wait_until_ready().await?;
+        self.onces.watched.wait_until_ready().await?;
         Ok(())
     }
 }
@@ -176,49 +232,19 @@ pub(crate) async fn fill(
     let add = |keys: Vec<Key>| keys.into_iter().for_each(|key| queue.add(key));
     let (index, nodes) = (&caches.index, &caches.nodes);
 
-    let gates =
-        follow(Api::all(client.clone()), everything.clone(), writers.gates, forget_managers, |change| {
-            match change {
-                Change::Applied(gate) => {
-                    index.set_gate(gate);
-                    add(vec![key_of(gate, Kind::Gate)]);
-                }
-                Change::Deleted(gate) => {
-                    index.remove_gate(&ObjectKey::of(&gate.metadata));
-                    caches.gates.forget(&ObjectKey::of(&gate.metadata));
-                    add(vec![key_of(gate, Kind::Gate)]);
-                }
-                Change::Listed => {
-                    for key in index.all_gates() {
-                        if caches
-                            .gates
-                            .watched
-                            .get(&ObjectRef::new(&key.name).within(&key.namespace))
-                            .is_none()
-                        {
-                            index.remove_gate(&key);
-                            caches.gates.forget(&key);
-                            add(vec![Key::Primitive(
-                                key.namespace,
-                                PrimitiveRef { kind: Kind::Gate, name: key.name },
-                            )]);
-                        }
-                    }
-                }
-            }
-        });
-    let mutexes =
-        follow(Api::all(client.clone()), everything.clone(), writers.mutexes, forget_managers, |change| {
-            match change {
-                Change::Applied(mutex) => add(vec![key_of(mutex, Kind::Mutex)]),
-                Change::Deleted(mutex) => {
-                    caches.mutexes.forget(&ObjectKey::of(&mutex.metadata));
-                    add(vec![key_of(mutex, Kind::Mutex)]);
-                }
-                // What vanished unseen is found out by the first read or write of it.
-                Change::Listed => {}
-            }
-        });
+    let (here, there) = (&*caches, &client);
+    let primitives = async {
+        tokio::join!(
+            follow_primitive(here, queue.as_ref(), there, writers.gates),
+            follow_primitive(here, queue.as_ref(), there, writers.waitgroups),
+            follow_primitive(here, queue.as_ref(), there, writers.barriers),
+            follow_primitive(here, queue.as_ref(), there, writers.semaphores),
+            follow_primitive(here, queue.as_ref(), there, writers.rwmutexes),
+            follow_primitive(here, queue.as_ref(), there, writers.mutexes),
+            follow_primitive(here, queue.as_ref(), there, writers.leases),
+            follow_primitive(here, queue.as_ref(), there, writers.onces),
+        );
+    };
     let pods =
         follow(Api::all(client.clone()), participants, writers.pods, slim_pod, |change| match change {
             Change::Applied(pod) => {
@@ -267,7 +293,7 @@ pub(crate) async fn fill(
         }
         Change::Listed => {}
     });
-    let leases = observe(Api::<Lease>::namespaced(client, NODE_LEASES), |change| {
+    let node_leases = observe(Api::<Lease>::namespaced(client.clone(), NODE_LEASES), |change| {
         if let Change::Applied(lease) = change {
             nodes.set_lease(lease);
             tell_of_nodes();
@@ -278,27 +304,71 @@ pub(crate) async fn fill(
         let mut resync = tokio::time::interval(RESYNC_PERIOD);
         loop {
             tokio::select! {
-                _ = liveness.tick() => tell_of_nodes(),
-                _ = resync.tick() => {
-                    for gate in caches.gates.watched.state() {
-                        add(vec![key_of(gate.as_ref(), Kind::Gate)]);
-                    }
-                    for mutex in caches.mutexes.watched.state() {
-                        add(vec![key_of(mutex.as_ref(), Kind::Mutex)]);
-                    }
+                _ = liveness.tick() => {
+                    nodes.look_for_missing(&client).await;
+                    tell_of_nodes();
                 }
+                _ = resync.tick() => add(caches.all_primitives()),
             }
         }
     };
     tokio::select! {
-        () = gates => anyhow::anyhow!("the watch of gates ended"),
-        () = mutexes => anyhow::anyhow!("the watch of mutexes ended"),
+        () = primitives => anyhow::anyhow!("the watches of primitives ended"),
         () = pods => anyhow::anyhow!("the watch of pods ended"),
         () = jobs => anyhow::anyhow!("the watch of Jobs ended"),
         () = nodes_watch => anyhow::anyhow!("the watch of nodes ended"),
-        () = leases => anyhow::anyhow!("the watch of node leases ended"),
+        () = node_leases => anyhow::anyhow!("the watch of node leases ended"),
         () = by_time => anyhow::anyhow!("the clock ended"),
     }
+}
+
+impl Caches {
+    /// Every primitive that the watches have shown.
+    fn all_primitives(&self) -> Vec<Key> {
+        fn keys<P: Rule>(shelf: &Shelf<P>) -> impl Iterator<Item = Key> {
+            shelf.watched.state().into_iter().map(|object| key_of(object.as_ref()))
+        }
+        keys(&self.gates)
+            .chain(keys(&self.waitgroups))
+            .chain(keys(&self.barriers))
+            .chain(keys(&self.semaphores))
+            .chain(keys(&self.rwmutexes))
+            .chain(keys(&self.mutexes))
+            .chain(keys(&self.leases))
+            .chain(keys(&self.onces))
+            .collect()
+    }
+}
+
+/// The watch of one kind of primitive: it concerns itself, and the gates that look at it.
+async fn follow_primitive<P: Rule>(caches: &Caches, queue: &Queue<Key>, client: &Client, writer: Writer<P>) {
+    let shelf = P::shelf(caches);
+    let add = |keys: Vec<Key>| keys.into_iter().for_each(|key| queue.add(key));
+    let all = watcher::Config::default();
+    follow(Api::all(client.clone()), all, writer, forget_managers, |change| match change {
+        Change::Applied(object) => {
+            caches.index.set_targets(&key_of(object), object.targets());
+            add(caches.index.concerned_by_primitive(&key_of(object)));
+        }
+        Change::Deleted(object) => {
+            shelf.forget(&ObjectKey::of(object.meta()));
+            caches.index.set_targets(&key_of(object), Vec::new());
+            add(caches.index.concerned_by_primitive(&key_of(object)));
+        }
+        // Of others, what vanished unseen is found out by the first read or write of it.
+        Change::Listed => {
+            for key in caches.index.who_look() {
+                let Key::Primitive(namespace, primitive) = &key else { continue };
+                let watched = || shelf.watched.get(&ObjectRef::new(&primitive.name).within(namespace));
+                if primitive.kind == P::KIND && watched().is_none() {
+                    caches.index.set_targets(&key, Vec::new());
+                    shelf.forget(&ObjectKey { namespace: namespace.clone(), name: primitive.name.clone() });
+                    add(vec![key]);
+                }
+            }
+        }
+    })
+    .await;
 }
 
 /// A watch that fills a store. The store is changed before anybody is told.
@@ -347,9 +417,9 @@ async fn each<K: Resource<DynamicType = ()>>(
     }
 }
 
-fn key_of<P: Resource>(object: &P, kind: Kind) -> Key {
+fn key_of<P: Rule>(object: &P) -> Key {
     let key = ObjectKey::of(object.meta());
-    Key::Primitive(key.namespace, PrimitiveRef { kind, name: key.name })
+    Key::Primitive(key.namespace, PrimitiveRef { kind: P::KIND, name: key.name })
 }
 
 // -------------------------------------------------------------------------------- what need not be remembered

@@ -4,10 +4,9 @@
 //! cannot follow; the truth is in the objects.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use konductor_api::gate::{ConditionOutcome, Gate, GatePhase};
-use konductor_api::ledger::Holder;
-use konductor_api::mutex::Mutex;
-use konductor_primitives::verdict::Committed;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use konductor_api::conditions::{DONE, OPEN, STALLED};
+use konductor_api::ledger::{Holder, Status};
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
@@ -78,13 +77,11 @@ fn cut(note: &str) -> String {
 }
 
 impl Happening {
-    /// What the change of a ledger means to those who read Events.
+    /// What the change of a status means to those who read Events.
     pub(crate) fn of<P: Rule>(before: &P, after: &P) -> Vec<Self> {
-        match (before.committed(), after.committed()) {
-            (Committed::Gate(before), Committed::Gate(after)) => of_gate(before, after),
-            (Committed::Mutex(before), Committed::Mutex(after)) => of_mutex(before, after),
-            _ => Vec::new(),
-        }
+        let mut happenings = of_conditions(before, after);
+        happenings.extend(of_ledger(before, after));
+        happenings
     }
 
     /// Something that happened to a pod.
@@ -99,35 +96,51 @@ impl Happening {
     }
 }
 
-fn of_gate(before: &Gate, after: &Gate) -> Vec<Happening> {
-    let phase = |gate: &Gate| gate.status.as_ref().and_then(|status| status.phase);
-    let about = after.object_ref(&());
-    let says = |outcome| {
-        let statuses = after.status.iter().flat_map(|status| &status.condition_statuses);
-        let told: Vec<_> =
-            statuses.filter(|known| known.outcome == outcome).map(|known| known.message.as_str()).collect();
-        told.join("; ")
+/// It opened, it is done, it has failed.
+fn of_conditions<P: Rule>(before: &P, after: &P) -> Vec<Happening> {
+    let find = |object: &P, type_: &str| -> Option<Condition> {
+        let conditions = &object.status()?.common().conditions;
+        conditions.iter().find(|condition| condition.type_ == type_).cloned()
     };
-    if phase(before) == phase(after) {
-        return Vec::new();
+    let turned = |type_: &str| {
+        let is =
+            |condition: &Option<Condition>| condition.as_ref().is_some_and(|known| known.status == "True");
+        let now = find(after, type_);
+        now.clone().filter(|_| is(&now) && !is(&find(before, type_)))
+    };
+    let happening = |warning, reason, note: String| Happening {
+        about: after.object_ref(&()),
+        related: None,
+        warning,
+        reason,
+        note,
+    };
+    let says = |type_: &str| find(after, type_).map(|condition| condition.message).unwrap_or_default();
+    let mut happenings = Vec::new();
+    if let Some(open) = turned(OPEN) {
+        happenings.push(happening(false, "Opened", format!("open: {}", open.message)));
     }
-    let (warning, reason, note) = match phase(after) {
-        Some(GatePhase::Open) => (false, "Opened", format!("open: {}", says(ConditionOutcome::Met))),
-        Some(GatePhase::Failed) => {
-            (true, "Failed", format!("it can never open: {}", says(ConditionOutcome::Impossible)))
-        }
-        Some(GatePhase::Waiting) | None => return Vec::new(),
-    };
-    vec![Happening { about, related: None, warning, reason, note }]
+    if let Some(done) = turned(DONE) {
+        happenings.push(happening(false, "Done", done.message));
+    }
+    if let Some(stalled) = turned(STALLED)
+        && after.holders().iter().all(|holder| holder.suspect.is_none())
+    {
+        // The condition of the kind says why, the other one what can be done.
+        let why = [OPEN, DONE].into_iter().map(says).find(|message| !message.is_empty()).unwrap_or_default();
+        let colon = if why.is_empty() { "" } else { ": " };
+        happenings.push(happening(true, "Failed", format!("{why}{colon}{}", stalled.message)));
+    }
+    happenings
 }
 
-fn of_mutex(before: &Mutex, after: &Mutex) -> Vec<Happening> {
+fn of_ledger<P: Rule>(before: &P, after: &P) -> Vec<Happening> {
     let mut happenings = Vec::new();
     let about = after.object_ref(&());
     let mut tell = |holder: &Holder, warning, reason, note: String| {
         let workload = participant_reference(holder, &about);
         let about = about.clone();
-        let name = format!("mutex/{}", about.name.clone().unwrap_or_default());
+        let name = format!("{}/{}", P::KIND.lower(), about.name.clone().unwrap_or_default());
         happenings.push(Happening {
             about: workload.clone(),
             related: Some(about.clone()),
@@ -143,7 +156,7 @@ fn of_mutex(before: &Mutex, after: &Mutex) -> Vec<Happening> {
             note: format!("{}: {note}", holder.display()),
         });
     };
-    for release in after.status.iter().flat_map(|status| &status.history) {
+    for release in after.history() {
         let left = before.holders().iter().find(|holder| {
             holder.token == release.token && after.holders().iter().all(|other| other.token != holder.token)
         });

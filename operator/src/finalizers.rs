@@ -2,21 +2,19 @@
 //!
 //! The finalizer keeps the object of a pod that was told to start, so that its kubelet can report its end. What must
 //! stay true: it is lifted only from a pod whose end is proven, in the version that was read *before* every primitive
-//! of its plan was read from the API server and showed no entry for it. No release waits for this.
+//! of its plan was read from the API server and showed no entry for it, and nothing that its end has to be counted for.
+//! No release waits for this.
 
 use konductor_api::annotations::FINALIZER;
-use konductor_api::mutex::Mutex;
-use konductor_api::participation::Kind;
 use konductor_primitives::snapshot::PodFacts;
-use kube::Api;
 use serde_json::{Value, json};
 
-use crate::client::{CallError, call};
+use crate::client::CallError;
 use crate::index::{self, ObjectKey};
 use crate::notify::{Patched, patch_pod, precondition};
 use crate::observe;
 use crate::reconcile::Context;
-use crate::rules::Rule;
+use crate::rules::Read;
 use crate::telemetry::Write;
 
 /// Conflicts in a row: the kubelet writes its last words at the same time.
@@ -27,10 +25,7 @@ pub(crate) async fn lift(context: &Context, key: &ObjectKey) -> Result<(), CallE
     let Some(pod) = context.caches.pod(key) else { return Ok(()) };
     let mut facts = observe::facts(&context.caches, &pod);
     for _ in 0..ATTEMPTS {
-        if !facts.finalizer
-            || facts.terminal.is_none()
-            || is_in_a_ledger(context, &key.namespace, &facts).await?
-        {
+        if !facts.finalizer || !facts.is_dead() || is_needed(context, &key.namespace, &facts).await? {
             return Ok(());
         }
         match patch_pod(context, &key.namespace, &facts, &without_finalizer(&facts), Write::Finalizer).await?
@@ -49,18 +44,12 @@ pub(crate) fn without_finalizer(pod: &PodFacts) -> Value {
     json!({"metadata": metadata})
 }
 
-async fn is_in_a_ledger(context: &Context, namespace: &str, pod: &PodFacts) -> Result<bool, CallError> {
+/// Is it in a ledger, or is there something about its end that has to be written down yet?
+async fn is_needed(context: &Context, namespace: &str, pod: &PodFacts) -> Result<bool, CallError> {
     let plan = index::named_by(&pod.object().metadata);
-    for entry in plan.entries() {
-        let found = match entry.primitive.kind {
-            Kind::Gate => continue,
-            Kind::Mutex => {
-                let api: Api<Mutex> = Api::namespaced(context.client.clone(), namespace);
-                call(api.get_opt(&entry.primitive.name)).await?
-            }
-        };
-        let holders = found.as_ref().map(Mutex::holders).unwrap_or_default();
-        if holders.iter().any(|holder| holder.uid == pod.uid || holder.told(&pod.uid).is_some()) {
+    for entry in plan.entries().filter(|entry| entry.role.needs_the_end()) {
+        let read = Read::fetch(&context.client, namespace, entry.primitive).await?;
+        if read.needs(&entry, pod) {
             return Ok(true);
         }
     }

@@ -9,8 +9,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use konductor_api::gate::Gate;
-use konductor_api::participation::{Kind, PodPlan, PrimitiveRef, PrimitiveSet};
+use konductor_api::participation::{PodPlan, PrimitiveRef, PrimitiveSet};
+use konductor_primitives::looked::Target;
 
 /// Something to work on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,11 +43,12 @@ pub(crate) struct Index(RwLock<State>);
 struct State {
     pods: HashMap<ObjectKey, PodEntry>,
     jobs: HashMap<ObjectKey, PrimitiveSet>,
-    gates: HashMap<ObjectKey, BTreeSet<String>>,
+    /// What a gate looks at, in which namespace.
+    targets: HashMap<Key, BTreeSet<(String, Target)>>,
     members: HashMap<(String, PrimitiveRef), Members>,
     pods_of_job: HashMap<String, BTreeSet<ObjectKey>>,
     pods_on_node: HashMap<String, BTreeSet<ObjectKey>>,
-    gates_on_job: HashMap<ObjectKey, BTreeSet<String>>,
+    looked_at: HashMap<(String, Target), BTreeSet<Key>>,
 }
 
 /// What a pod contributed.
@@ -108,7 +109,7 @@ impl Index {
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
         };
         concerned.extend(keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive)));
-        for primitive in entry.plan.pod.entries() {
+        for primitive in entry.plan.pod.primitives() {
             state.members(&key.namespace, primitive).pods.insert(key.name.clone());
         }
         if let Some(job) = entry.job.clone().filter(|_| !entry.plan.job.is_empty()) {
@@ -132,9 +133,9 @@ impl Index {
         let key = ObjectKey::of(&job.metadata);
         let mut concerned = state.remove_job(&key);
         let set = set_of(&job.metadata);
-        concerned.extend(keys_of(&key.namespace, set.entries().iter()));
-        concerned.extend(state.gates_watching(&key));
-        for primitive in set.entries() {
+        concerned.extend(keys_of(&key.namespace, set.primitives()));
+        concerned.extend(state.looking_at(&job_target(&key)));
+        for primitive in set.primitives() {
             state.members(&key.namespace, primitive).jobs.insert(key.name.clone());
         }
         if !set.is_empty() {
@@ -147,27 +148,30 @@ impl Index {
     pub(crate) fn remove_job(&self, key: &ObjectKey) -> Vec<Key> {
         let mut state = self.write();
         let mut concerned = state.remove_job(key);
-        concerned.extend(state.gates_watching(key));
+        concerned.extend(state.looking_at(&job_target(key)));
         concerned
     }
 
-    /// A gate as it is now: from here on the Jobs that it names concern it.
-    pub(crate) fn set_gate(&self, gate: &Gate) {
+    /// What that primitive looks at from here on: what is changed there concerns it.
+    pub(crate) fn set_targets(&self, key: &Key, targets: Vec<Target>) {
+        let Key::Primitive(namespace, _) = key else { return };
         let mut state = self.write();
-        let key = ObjectKey::of(&gate.metadata);
-        state.remove_gate(&key);
-        let names: BTreeSet<_> =
-            gate.spec.conditions.iter().map(|condition| condition.name.clone()).collect();
-        for name in &names {
-            let job = ObjectKey { namespace: key.namespace.clone(), name: name.clone() };
-            state.gates_on_job.entry(job).or_default().insert(key.name.clone());
+        for target in state.targets.remove(key).into_iter().flatten() {
+            remove_from(&mut state.looked_at, &target, key);
         }
-        state.gates.insert(key, names);
-    }
-
-    /// A gate that is gone.
-    pub(crate) fn remove_gate(&self, key: &ObjectKey) {
-        self.write().remove_gate(key);
+        let targets: BTreeSet<_> = targets
+            .into_iter()
+            .map(|target| {
+                let at = target.namespace.clone().unwrap_or_else(|| namespace.clone());
+                (at, Target { namespace: None, ..target })
+            })
+            .collect();
+        for target in &targets {
+            state.looked_at.entry(target.clone()).or_default().insert(key.clone());
+        }
+        if !targets.is_empty() {
+            state.targets.insert(key.clone(), targets);
+        }
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
@@ -197,7 +201,7 @@ impl State {
 
     fn remove_pod(&mut self, key: &ObjectKey) -> Vec<Key> {
         let Some(entry) = self.pods.remove(key) else { return Vec::new() };
-        for primitive in entry.plan.pod.entries() {
+        for primitive in entry.plan.pod.primitives() {
             self.remove_member(&key.namespace, primitive, |members| members.pods.remove(&key.name));
         }
         if let Some(job) = &entry.job {
@@ -211,28 +215,35 @@ impl State {
 
     fn remove_job(&mut self, key: &ObjectKey) -> Vec<Key> {
         let Some(set) = self.jobs.remove(key) else { return Vec::new() };
-        for primitive in set.entries() {
+        for primitive in set.primitives() {
             self.remove_member(&key.namespace, primitive, |members| members.jobs.remove(&key.name));
         }
-        keys_of(&key.namespace, set.entries().iter())
+        keys_of(&key.namespace, set.primitives())
     }
 
-    fn remove_gate(&mut self, key: &ObjectKey) {
-        for name in self.gates.remove(key).into_iter().flatten() {
-            let job = ObjectKey { namespace: key.namespace.clone(), name };
-            remove_from(&mut self.gates_on_job, &job, &key.name);
-        }
+    fn looking_at(&self, target: &(String, Target)) -> Vec<Key> {
+        self.looked_at.get(target).into_iter().flatten().cloned().collect()
     }
+}
 
-    fn gates_watching(&self, job: &ObjectKey) -> Vec<Key> {
-        let gates = self.gates_on_job.get(job).into_iter().flatten();
-        gates
-            .map(|name| {
-                let primitive = PrimitiveRef { kind: Kind::Gate, name: name.clone() };
-                Key::Primitive(job.namespace.clone(), primitive)
-            })
-            .collect()
-    }
+fn job_target(key: &ObjectKey) -> (String, Target) {
+    let target = Target {
+        kind: "Job".to_owned(),
+        api_version: "batch/v1".to_owned(),
+        namespace: None,
+        name: key.name.clone(),
+    };
+    (key.namespace.clone(), target)
+}
+
+fn primitive_target(namespace: &str, primitive: &PrimitiveRef) -> (String, Target) {
+    let target = Target {
+        kind: primitive.kind.api_kind().to_owned(),
+        api_version: "konductor.io/v1".to_owned(),
+        namespace: None,
+        name: primitive.name.clone(),
+    };
+    (namespace.to_owned(), target)
 }
 
 fn remove_from<K: std::hash::Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
@@ -290,9 +301,17 @@ impl Index {
         self.read().jobs.keys().cloned().collect()
     }
 
-    /// Every gate that is known.
-    pub(crate) fn all_gates(&self) -> Vec<ObjectKey> {
-        self.read().gates.keys().cloned().collect()
+    /// Every primitive that looks at something.
+    pub(crate) fn who_look(&self) -> Vec<Key> {
+        self.read().targets.keys().cloned().collect()
+    }
+
+    /// A primitive, and whatever looks at it.
+    pub(crate) fn concerned_by_primitive(&self, key: &Key) -> Vec<Key> {
+        let Key::Primitive(namespace, primitive) = key else { return Vec::new() };
+        let mut concerned = self.read().looking_at(&primitive_target(namespace, primitive));
+        concerned.push(key.clone());
+        concerned
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -302,6 +321,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use konductor_api::participation::Kind;
     use serde_json::json;
 
     use super::*;
@@ -368,19 +388,27 @@ mod tests {
     }
 
     #[test]
-    fn a_job_concerns_the_gates_that_name_it_also_when_it_is_gone() {
+    fn what_is_looked_at_concerns_the_gates_that_name_it_also_when_it_is_gone() {
         let index = Index::default();
-        let gate: Gate = serde_json::from_value(json!({
+        let gate: konductor_api::gate::Gate = serde_json::from_value(json!({
             "apiVersion": "konductor.io/v1", "kind": "Gate",
             "metadata": {"name": "g", "namespace": "ns"},
-            "spec": {"conditions": [{"type": "Job", "name": "etl", "state": "Complete"}]},
+            "spec": {"conditions": [
+                {"type": "Job", "name": "etl"},
+                {"type": "Mutex", "name": "db", "namespace": "other", "state": "Unlocked"},
+            ]},
         }))
         .unwrap();
-        index.set_gate(&gate);
+        let targets = gate.spec.conditions.iter().filter_map(Target::of).collect();
+        index.set_targets(&key(Kind::Gate, "g"), targets);
         assert_eq!(index.set_job(&job("etl", "db")), [key(Kind::Gate, "g"), key(Kind::Mutex, "db")]);
         let etl = ObjectKey { namespace: "ns".to_owned(), name: "etl".to_owned() };
         assert!(index.remove_job(&etl).contains(&key(Kind::Gate, "g")));
-        index.remove_gate(&ObjectKey::of(&gate.metadata));
-        assert!(index.remove_job(&etl).is_empty());
+        assert_eq!(index.concerned_by_primitive(&key(Kind::Mutex, "db")), [key(Kind::Mutex, "db")]);
+        let db = PrimitiveRef { kind: Kind::Mutex, name: "db".to_owned() };
+        let there = Key::Primitive("other".to_owned(), db);
+        assert_eq!(index.concerned_by_primitive(&there), [key(Kind::Gate, "g"), there.clone()]);
+        index.set_targets(&key(Kind::Gate, "g"), Vec::new());
+        assert!(index.remove_job(&etl).is_empty() && index.who_look().is_empty());
     }
 }

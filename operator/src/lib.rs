@@ -1,7 +1,8 @@
 //! The operator: it keeps the ledgers and tells the waiters.
 //!
 //! In the order in which data passes: [`caches`] (watches, and the liveness of [`nodes`]) -> [`index`] (who is
-//! concerned by what) -> [`queue`] -> [`observe`] (the snapshot) -> [`reconcile`] (snapshot, pure step, one
+//! concerned by what) -> [`queue`] -> [`observe`] and [`sight`] (the snapshot; what gates look at, by [`watches`] where
+//! nobody else does) -> [`reconcile`] (snapshot, pure step, one
 //! compare-and-swap by [`commit`]) -> [`notify`] (pods and Jobs) -> [`advice`] (for people) ->
 //! [`finalizers`]. Beside them [`events`], [`telemetry`], [`health`], [`uninstall`]; [`run`] ties them.
 //!
@@ -25,7 +26,9 @@ mod queue;
 mod reconcile;
 mod rules;
 mod run;
+mod sight;
 mod telemetry;
 mod uninstall;
+mod watches;
 
 pub use run::main;

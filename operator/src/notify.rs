@@ -15,14 +15,12 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER, GRANT};
-use konductor_api::conditions::{self, FAILURE_TARGET, GRANTED};
-use konductor_api::gate::Gate;
+use konductor_api::conditions::{self, FAILURE_TARGET, GRANTED, SUCCESS_CRITERIA_MET};
 use konductor_api::ledger::Holder;
-use konductor_api::mutex;
-use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
+use konductor_api::participation::{PodPlan, PrimitiveRef};
 use konductor_primitives::snapshot::{Participant, PodFacts};
 use konductor_primitives::step::Withdrawal;
-use konductor_primitives::verdict::{self, Committed, Telling, Wait};
+use konductor_primitives::verdict::{self, Committed, JobTelling, Telling, Wait, Who};
 use konductor_waiter::grant::{Grant, Verdict};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -33,6 +31,7 @@ use crate::events::Happening;
 use crate::index::{self, Key, ObjectKey};
 use crate::observe::{self, Known};
 use crate::reconcile::Context;
+use crate::rules::Read;
 use crate::telemetry::Write;
 
 /// Pods that are told at once.
@@ -44,29 +43,29 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// What is to be told about.
 pub(crate) struct Told<'a> {
-    /// The primitive as it was committed; `None` if there is none.
-    pub(crate) committed: Option<Committed<'a>>,
+    /// The primitive as it was committed.
+    pub(crate) committed: &'a Read,
+    /// Who holds it.
+    pub(crate) holders: &'a [Holder],
     pub(crate) participants: &'a [Participant],
     /// UIDs of those who wait, the next one first.
     pub(crate) order: &'a [String],
 }
 
 impl Told<'_> {
-    /// Who holds the primitive.
+    /// Who holds the primitive; the first, if several do.
     pub(crate) fn holder(&self) -> Option<&Holder> {
-        match self.committed {
-            Some(Committed::Mutex(mutex)) => mutex.status.as_ref().and_then(|status| status.holders.first()),
-            _ => None,
-        }
+        self.holders.first()
+    }
+
+    /// Is there such a primitive?
+    pub(crate) fn exists(&self) -> bool {
+        !matches!(self.committed, Read::Missing)
     }
 }
 
-/// Other primitives of a plan, as the API server has them.
-enum Others {
-    Gate(Arc<Gate>),
-    Mutex(Arc<mutex::Mutex>),
-    Missing,
-}
+/// Other primitives of a plan.
+type Others = BTreeMap<PrimitiveRef, Read>;
 
 // ------------------------------------------------------------------------------------------------- everybody
 
@@ -79,7 +78,7 @@ pub(crate) async fn tell<'a>(
     known: &Known,
 ) -> Result<Vec<(&'a PodFacts, Wait)>, CallError> {
     for participant in told.participants.iter().filter(|participant| participant.job.is_some()) {
-        fail_job(context, namespace, primitive, told, participant).await?;
+        tell_job(context, namespace, primitive, told, participant).await?;
     }
     let waiting: Vec<_> = told
         .participants
@@ -122,12 +121,14 @@ async fn tell_pod(
     for _ in 0..ATTEMPTS {
         let metadata = &pod.object().metadata;
         let plan = index::plan_of(metadata);
-        let job = index::job_of(metadata).map(|job| job.uid.clone());
-        let cached = cached_others(context, namespace, primitive, &plan);
-        let mut telling = judge(&pod, &plan, job.as_deref(), primitive, told, &cached);
-        if matches!(telling, Telling::Go { .. }) && !cached.is_empty() {
+        let job = observe::job_who(&context.caches, namespace, metadata);
+        let cached =
+            cached_others(context, namespace, primitive, plan.entries().map(|entry| entry.primitive));
+        let mut telling = judge(&pod, &plan, job.as_ref(), primitive, told, &cached);
+        // What is final is said only of what the API server itself says now.
+        if matches!(telling, Telling::Go { .. } | Telling::Deny { .. }) && !cached.is_empty() {
             let read = read_others(context, namespace, &cached).await?;
-            telling = judge(&pod, &plan, job.as_deref(), primitive, told, &read);
+            telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
         }
         let (grant, tokens) = match telling {
             Telling::Nothing => return Ok(None),
@@ -135,7 +136,7 @@ async fn tell_pod(
             Telling::Go { grant, tokens } => (grant, tokens),
             Telling::Deny { grant } => (grant, Vec::new()),
         };
-        let body = verdict_patch(&pod, &grant, &tokens, plan.holds());
+        let body = verdict_patch(&pod, &grant, &tokens, plan.needs_the_end());
         let write = Write::Grant;
         match patch_pod(context, namespace, &pod, &body, write).await? {
             Patched::Written(written) => {
@@ -154,66 +155,47 @@ async fn tell_pod(
 fn judge(
     pod: &PodFacts,
     plan: &PodPlan,
-    job: Option<&str>,
+    job: Option<&Who>,
     primitive: &PrimitiveRef,
     told: &Told<'_>,
-    others: &BTreeMap<PrimitiveRef, Others>,
+    others: &Others,
 ) -> Telling {
-    let committed = |other: &PrimitiveRef| {
-        if other == primitive {
-            return told.committed.unwrap_or(Committed::Missing);
-        }
-        match others.get(other) {
-            Some(Others::Gate(gate)) => Committed::Gate(gate),
-            Some(Others::Mutex(mutex)) => Committed::Mutex(mutex),
-            Some(Others::Missing) | None => Committed::Missing,
-        }
-    };
     let place = |other: &PrimitiveRef, uid: &str| {
         let place = told.order.iter().position(|waiting| waiting == uid).filter(|_| other == primitive)?;
         Some((place + 1, told.order.len()))
     };
-    verdict::telling(pod, plan, job, committed, place)
+    let committed = |other: &PrimitiveRef| committed_among(primitive, told, others, other);
+    verdict::telling(pod, plan, job, committed, place, Timestamp::now())
 }
 
-fn cached_others(
+fn committed_among<'a>(
+    primitive: &PrimitiveRef,
+    told: &Told<'a>,
+    others: &'a Others,
+    which: &PrimitiveRef,
+) -> Committed<'a> {
+    if which == primitive {
+        return told.committed.committed();
+    }
+    others.get(which).map_or(Committed::Missing, Read::committed)
+}
+
+fn cached_others<'a>(
     context: &Context,
     namespace: &str,
     primitive: &PrimitiveRef,
-    plan: &PodPlan,
-) -> BTreeMap<PrimitiveRef, Others> {
-    let caches = &context.caches;
-    plan.entries()
-        .filter(|entry| entry.primitive != primitive)
-        .map(|entry| {
-            let name = &entry.primitive.name;
-            let other = match entry.primitive.kind {
-                Kind::Gate => caches.gates.get(namespace, name).map(Others::Gate),
-                Kind::Mutex => caches.mutexes.get(namespace, name).map(Others::Mutex),
-            };
-            (entry.primitive.clone(), other.unwrap_or(Others::Missing))
-        })
+    all: impl Iterator<Item = &'a PrimitiveRef>,
+) -> Others {
+    all.filter(|other| *other != primitive)
+        .map(|other| (other.clone(), Read::cached(&context.caches, namespace, other)))
         .collect()
 }
 
 /// The same from the API server itself.
-async fn read_others(
-    context: &Context,
-    namespace: &str,
-    cached: &BTreeMap<PrimitiveRef, Others>,
-) -> Result<BTreeMap<PrimitiveRef, Others>, CallError> {
+async fn read_others(context: &Context, namespace: &str, cached: &Others) -> Result<Others, CallError> {
     let mut read = BTreeMap::new();
     for primitive in cached.keys() {
-        let client = context.client.clone();
-        let other = match primitive.kind {
-            Kind::Gate => call(Api::<Gate>::namespaced(client, namespace).get_opt(&primitive.name))
-                .await?
-                .map(|gate| Others::Gate(Arc::new(gate))),
-            Kind::Mutex => call(Api::<mutex::Mutex>::namespaced(client, namespace).get_opt(&primitive.name))
-                .await?
-                .map(|mutex| Others::Mutex(Arc::new(mutex))),
-        };
-        read.insert(primitive.clone(), other.unwrap_or(Others::Missing));
+        read.insert(primitive.clone(), Read::fetch(&context.client, namespace, primitive).await?);
     }
     Ok(read)
 }
@@ -352,9 +334,9 @@ pub(crate) async fn withdraw(
 
 // ------------------------------------------------------------------------------------------------------ Jobs
 
-/// A Job whose own gate can never open is failed through its status: that costs no retry and meets no pod failure
+/// A Job is failed, or completed without having run, through its status: that costs no retry and meets no pod failure
 /// policy.
-async fn fail_job(
+async fn tell_job(
     context: &Context,
     namespace: &str,
     primitive: &PrimitiveRef,
@@ -363,14 +345,25 @@ async fn fail_job(
 ) -> Result<(), CallError> {
     let key = ObjectKey { namespace: namespace.to_owned(), name: participant.name.clone() };
     let Some(job) = context.caches.job(&key).filter(|_| !participant.is_over()) else { return Ok(()) };
-    if job.metadata.uid.as_deref() != Some(&participant.uid) {
+    let suspended = participant.job.as_ref().is_some_and(|job| job.suspended);
+    if suspended || job.metadata.uid.as_deref() != Some(&participant.uid) {
         return Ok(());
     }
-    let plan = PodPlan { job: index::set_of(&job.metadata), ..PodPlan::default() };
-    let committed = |other: &PrimitiveRef| {
-        if other == primitive { told.committed.unwrap_or(Committed::Missing) } else { Committed::Missing }
+    let set = index::set_of(&job.metadata);
+    let who = Who::job(&job);
+    let telling = |others: &Others| {
+        let committed = |other: &PrimitiveRef| committed_among(primitive, told, others, other);
+        verdict::telling_job(&who, &set, &participant.pods, committed, Timestamp::now())
     };
-    let Some(message) = verdict::job_fails(&plan, &participant.pods, committed) else { return Ok(()) };
+    let cached = cached_others(context, namespace, primitive, set.primitives());
+    if telling(&cached) == JobTelling::Nothing {
+        return Ok(());
+    }
+    let (type_, reason, message) = match telling(&read_others(context, namespace, &cached).await?) {
+        JobTelling::Nothing => return Ok(()),
+        JobTelling::Fail { reason, message } => (FAILURE_TARGET, reason, message),
+        JobTelling::Skip { message } => (SUCCESS_CRITERIA_MET, conditions::reason::JOB_SKIPPED, message),
+    };
     let now = Time(Timestamp::now());
     let started = job.status.as_ref().and_then(|status| status.start_time.clone());
     let body = json!({
@@ -378,9 +371,9 @@ async fn fail_job(
         "status": {
             "startTime": started.or_else(|| job.metadata.creation_timestamp.clone()),
             "conditions": [{
-                "type": FAILURE_TARGET,
+                "type": type_,
                 "status": "True",
-                "reason": conditions::reason::GATE_FAILED,
+                "reason": reason,
                 "message": message,
                 "lastTransitionTime": now,
                 "lastProbeTime": now,
@@ -395,8 +388,8 @@ async fn fail_job(
             context.announcer.announce(Happening {
                 about: job.object_ref(&()),
                 related: None,
-                warning: true,
-                reason: conditions::reason::GATE_FAILED,
+                warning: type_ == FAILURE_TARGET,
+                reason,
                 note: message,
             });
             Ok(())

@@ -10,35 +10,39 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use konductor_api::annotations::QUEUED;
-use konductor_api::gate::GatePhase;
 use konductor_api::ledger::ParticipantKind;
-use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
+use konductor_api::options::Options;
+use konductor_api::participation::{PrimitiveRef, PrimitiveSet, Role};
 use konductor_primitives::queue::QueueKey;
-use konductor_primitives::snapshot::{JobFacts, Participant, PodFacts};
+use konductor_primitives::snapshot::{JobFacts, NodeState, OfJob, Participant, PodFacts};
 use konductor_primitives::step::Lookup;
+use konductor_primitives::verdict::{self, Who};
 use kube::{Api, Resource};
 
 use crate::caches::Caches;
 use crate::client::{CallError, call};
 use crate::index::{self, ObjectKey};
 use crate::reconcile::Context;
-use crate::rules::Rule;
+use crate::rules::Read;
 
 /// What this reconcile has got from the API server itself, by UID.
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) pods: BTreeMap<String, Arc<Pod>>,
     pub(crate) jobs: BTreeMap<String, Arc<Job>>,
+    /// By name: Jobs that were asked for without a UID.
+    pub(crate) owners: BTreeMap<String, JobFacts>,
+    /// See [`Lookup::key`].
     pub(crate) absent: BTreeSet<String>,
 }
 
-/// Everybody who takes part in that primitive.
+/// Everybody who takes part in that primitive; who names no priority has that of the primitive.
 pub(crate) fn participants(
     caches: &Caches,
     namespace: &str,
     primitive: &PrimitiveRef,
     known: &Known,
+    priority: i32,
 ) -> Vec<Participant> {
     let members = caches.index.members(namespace, primitive);
     let at = |name: &String| ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
@@ -47,43 +51,72 @@ pub(crate) fn participants(
     let mut pods: BTreeMap<String, Arc<Pod>> =
         by_uid(members.pods.iter().filter_map(|name| caches.pod(&at(name))));
     // Lookups found them before the watch did.
-    for (uid, job) in &known.jobs {
-        if index::set_of(&job.metadata).contains(primitive) {
-            jobs.insert(uid.clone(), Arc::clone(job));
-        }
-    }
-    for (uid, pod) in &known.pods {
-        if index::plan_of(&pod.metadata).pod.contains(primitive) {
-            pods.insert(uid.clone(), Arc::clone(pod));
-        }
-    }
-    let of_jobs = jobs.iter().filter(|(uid, _)| !known.absent.contains(*uid)).map(|(uid, job)| {
+    jobs.extend(known.jobs.iter().map(|(uid, job)| (uid.clone(), Arc::clone(job))));
+    pods.extend(known.pods.iter().map(|(uid, pod)| (uid.clone(), Arc::clone(pod))));
+    let key = |metadata: &ObjectMeta, options: &Options| {
+        QueueKey::of(metadata, options.priority.unwrap_or(priority))
+    };
+    let of_jobs = jobs.iter().filter(|(uid, _)| !known.absent.contains(*uid)).filter_map(|(uid, job)| {
         let set = index::set_of(&job.metadata);
-        let plan = PodPlan { job: set, ..PodPlan::default() };
-        Participant {
+        let role = set.role(primitive)?;
+        let who = Who::job(job);
+        Some(Participant {
             kind: ParticipantKind::Job,
             name: job.metadata.name.clone().unwrap_or_default(),
             uid: uid.clone(),
-            key: queue_key(&job.metadata),
-            reached: reached(caches, namespace, &plan, true, primitive, Some(uid), ""),
+            key: key(&job.metadata, &who.options),
+            role,
+            reached: reached(caches, namespace, &set, primitive, &who),
+            member: who.member,
+            options: who.options,
             job: Some(JobFacts::of(job)),
+            of_job: None,
             pods: pods_of_job(caches, uid, known),
-        }
+        })
     });
-    let of_pods = pods.iter().filter(|(uid, _)| !known.absent.contains(*uid)).map(|(uid, pod)| {
+    let of_pods = pods.iter().filter(|(uid, _)| !known.absent.contains(*uid)).filter_map(|(uid, pod)| {
         let plan = index::plan_of(&pod.metadata);
-        let job = index::job_of(&pod.metadata).map(|job| job.uid.as_str());
-        Participant {
+        let role = plan.pod.role(primitive)?;
+        let facts = facts(caches, pod);
+        let who = Who::pod(&facts, &plan);
+        let after_job = plan.job.is_empty()
+            || job_who(caches, namespace, &pod.metadata).is_some_and(|job| {
+                plan.job.entries().iter().all(|part| has(caches, namespace, &part.primitive, part.role, &job))
+            });
+        Some(Participant {
             kind: ParticipantKind::Pod,
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: uid.clone(),
-            key: queue_key(&pod.metadata),
-            reached: reached(caches, namespace, &plan, false, primitive, job, uid),
+            key: key(&pod.metadata, &who.options),
+            role,
+            reached: after_job && reached(caches, namespace, &plan.pod, primitive, &who),
+            member: who.member,
+            options: who.options,
             job: None,
-            pods: vec![facts(caches, pod)],
-        }
+            of_job: of_job(caches, namespace, &pod.metadata),
+            pods: vec![facts],
+        })
     });
     of_jobs.chain(of_pods).collect()
+}
+
+/// The Job that controls the pod, as somebody who takes part.
+pub(crate) fn job_who(caches: &Caches, namespace: &str, pod: &ObjectMeta) -> Option<Who> {
+    let owner = index::job_of(pod)?;
+    let key = ObjectKey { namespace: namespace.to_owned(), name: owner.name.clone() };
+    let job = caches.job(&key).filter(|job| job.metadata.uid.as_deref() == Some(&owner.uid));
+    Some(job.map_or_else(|| Who::unseen_job(&owner.name, &owner.uid), |job| Who::job(&job)))
+}
+
+fn of_job(caches: &Caches, namespace: &str, pod: &ObjectMeta) -> Option<OfJob> {
+    let owner = index::job_of(pod)?;
+    let key = ObjectKey { namespace: namespace.to_owned(), name: owner.name.clone() };
+    let job = caches.job(&key).filter(|job| job.metadata.uid.as_deref() == Some(&owner.uid));
+    Some(OfJob {
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        over: job.map(|job| JobFacts::of(&job).is_over()),
+    })
 }
 
 fn by_uid<K: Resource>(objects: impl Iterator<Item = Arc<K>>) -> BTreeMap<String, Arc<K>> {
@@ -108,51 +141,25 @@ fn is_of_job(pod: &Pod, job_uid: &str) -> bool {
 /// The facts of one pod, with what is known of its node.
 pub(crate) fn facts(caches: &Caches, pod: &Pod) -> PodFacts {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-    PodFacts::of(pod, node.is_some_and(|node| caches.nodes.is_alive(node)))
+    PodFacts::of(pod, node.map_or(NodeState::Silent, |node| caches.nodes.state(node)))
 }
 
-/// The Jobs that a gate's conditions name, as far as they are known.
-pub(crate) fn objects(caches: &Caches, namespace: &str, names: &[String]) -> BTreeMap<String, JobFacts> {
-    names
-        .iter()
-        .filter_map(|name| {
-            let job = caches.job(&ObjectKey { namespace: namespace.to_owned(), name: name.clone() })?;
-            Some((name.clone(), JobFacts::of(&job)))
-        })
-        .collect()
-}
-
-fn queue_key(metadata: &ObjectMeta) -> QueueKey {
-    let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    let stamp = metadata.annotations.as_ref().and_then(|annotations| annotations.get(QUEUED));
-    // Priorities come with their annotation in a later version.
-    QueueKey::new(0, created, stamp.map(String::as_str), metadata.uid.as_deref().unwrap_or_default())
-}
-
-/// Is everything that the plan takes before this primitive satisfied, as far as the caches know? Late if they lag; a
+/// Is everything that the set takes before this primitive satisfied, as far as the caches know? Late if they lag; a
 /// `go` is checked against the API server itself.
 fn reached(
     caches: &Caches,
     namespace: &str,
-    plan: &PodPlan,
-    by_job: bool,
+    set: &PrimitiveSet,
     primitive: &PrimitiveRef,
-    job_uid: Option<&str>,
-    pod_uid: &str,
+    who: &Who,
 ) -> bool {
-    plan.entries().take_while(|entry| (entry.by_job, entry.primitive) != (by_job, primitive)).all(|entry| {
-        let uid = if entry.by_job { job_uid.unwrap_or_default() } else { pod_uid };
-        let name = &entry.primitive.name;
-        match entry.primitive.kind {
-            Kind::Gate => caches.gates.get(namespace, name).is_some_and(|gate| {
-                gate.status.as_ref().and_then(|status| status.phase) == Some(GatePhase::Open)
-            }),
-            Kind::Mutex => caches
-                .mutexes
-                .get(namespace, name)
-                .is_some_and(|mutex| mutex.holders().iter().any(|holder| holder.uid == uid)),
-        }
-    })
+    let before = set.entries().iter().take_while(|part| part.primitive != *primitive);
+    before.into_iter().all(|part| has(caches, namespace, &part.primitive, part.role, who))
+}
+
+fn has(caches: &Caches, namespace: &str, primitive: &PrimitiveRef, role: Role, who: &Who) -> bool {
+    let read = Read::cached(caches, namespace, primitive);
+    verdict::has_reached(read.committed(), primitive, role, who, Timestamp::now())
 }
 
 /// Asks the API server itself for what the caches miss.
@@ -167,12 +174,15 @@ pub(crate) async fn look(
             ParticipantKind::Pod => {
                 let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
                 let found = call(api.get_opt(&lookup.name)).await?;
-                note(found, &lookup.uid, &mut known.pods, &mut known.absent);
+                note(found, lookup, &mut known.pods, &mut known.absent);
             }
             ParticipantKind::Job => {
                 let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
                 let found = call(api.get_opt(&lookup.name)).await?;
-                note(found, &lookup.uid, &mut known.jobs, &mut known.absent);
+                if let Some(job) = found.as_ref().filter(|_| lookup.uid.is_empty()) {
+                    known.owners.insert(lookup.name.clone(), JobFacts::of(job));
+                }
+                note(found, lookup, &mut known.jobs, &mut known.absent);
             }
         }
     }
@@ -181,14 +191,15 @@ pub(crate) async fn look(
 
 fn note<K: Resource>(
     found: Option<K>,
-    uid: &str,
+    lookup: &Lookup,
     known: &mut BTreeMap<String, Arc<K>>,
     absent: &mut BTreeSet<String>,
 ) {
-    if let Some(object) = found.filter(|object| object.meta().uid.as_deref() == Some(uid)) {
-        known.insert(uid.to_owned(), Arc::new(object));
+    let is_it = |object: &K| lookup.uid.is_empty() || object.meta().uid.as_deref() == Some(&lookup.uid);
+    if let Some(object) = found.filter(is_it) {
+        known.insert(object.meta().uid.clone().unwrap_or_default(), Arc::new(object));
     } else {
-        known.remove(uid);
-        absent.insert(uid.to_owned());
+        known.remove(&lookup.uid);
+        absent.insert(lookup.key());
     }
 }

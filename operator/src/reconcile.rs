@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use konductor_api::ledger::Holder;
-use konductor_api::participation::{Kind, PrimitiveRef};
+use konductor_api::participation::PrimitiveRef;
+use konductor_primitives::describe::differ_in_queue_only;
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
 use kube::{Api, Client};
@@ -24,13 +25,16 @@ use crate::index::{self, Key, ObjectKey};
 use crate::notify;
 use crate::observe::{self, Known};
 use crate::queue::Queue;
-use crate::rules::Rule;
+use crate::rules::{Read, Rule, of_kind};
+use crate::sight;
 use crate::telemetry::{Telemetry, Write};
 
 /// Reads, withdrawals and conflicts in one go; more than that waits for its turn again.
 const ROUNDS: usize = 16;
 /// How often a queue that merely looks different is written.
 const QUEUE_WRITE_PERIOD: Duration = Duration::from_secs(1);
+/// What is due is looked at just after its moment, never just before.
+const WAKE_LATE: Duration = Duration::from_millis(5);
 /// After a failed call.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -83,12 +87,9 @@ pub(crate) async fn work(context: Arc<Context>) {
         let key = context.queue.next().await;
         let started = tokio::time::Instant::now();
         let outcome = match &key {
-            Key::Primitive(namespace, primitive) => match primitive.kind {
-                Kind::Gate => primitive_of::<konductor_api::gate::Gate>(&context, namespace, primitive).await,
-                Kind::Mutex => {
-                    primitive_of::<konductor_api::mutex::Mutex>(&context, namespace, primitive).await
-                }
-            },
+            Key::Primitive(namespace, primitive) => {
+                of_kind!(primitive.kind, P => primitive_of::<P>(&context, namespace, primitive).await)
+            }
             Key::Pod(pod) => finalizers::lift(&context, pod).await.map_err(ReconcileError::from),
         };
         context.telemetry.reconciled(&key, started.elapsed());
@@ -110,7 +111,9 @@ async fn primitive_of<P: Rule>(
     primitive: &PrimitiveRef,
 ) -> Result<(), ReconcileError> {
     let settled = settle::<P>(context, namespace, primitive).await?;
-    let told = settled.told();
+    settled.wake_again(context, namespace, primitive);
+    let committed = settled.object.clone().map_or(Read::Missing, P::read);
+    let told = settled.told(&committed);
     for (pod, wait) in notify::tell(context, namespace, primitive, &told, &settled.known).await? {
         advice::advise(context, namespace, primitive, &told, pod, &wait).await;
     }
@@ -127,15 +130,18 @@ async fn settle<P: Rule>(
     let mut known = Known::default();
     let mut object = P::shelf(&context.caches).get(namespace, &primitive.name);
     for _ in 0..ROUNDS {
-        let participants = observe::participants(&context.caches, namespace, primitive, &known);
+        let priority = object.as_ref().map_or(0, |object| object.default_priority());
+        let participants = observe::participants(&context.caches, namespace, primitive, &known, priority);
         let Some(present) = object.clone() else {
+            sight::forget(&context.caches, namespace, primitive);
             return Ok(Settled { object: None, participants, step: None, known });
         };
         let snapshot = Snapshot {
-            objects: observe::objects(&context.caches, namespace, &present.objects()),
+            objects: sight::look(&context.caches, namespace, primitive, &present.targets()),
             primitive: (*present).clone(),
             participants,
             strays: known.pods.values().map(|pod| observe::facts(&context.caches, pod)).collect(),
+            owners: known.owners.clone(),
             absent: known.absent.clone(),
             now: Timestamp::now(),
         };
@@ -153,7 +159,7 @@ async fn settle<P: Rule>(
         if before == step.status {
             return Ok(Settled { object, participants, step: Some(step), known });
         }
-        let queue_only = present.status().is_some() && P::differ_in_queue_only(&before, &step.status);
+        let queue_only = present.status().is_some() && differ_in_queue_only(&before, &step.status);
         if queue_only && let Some(wait) = context.advisor.too_soon(present.meta(), QUEUE_WRITE_PERIOD) {
             context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), wait);
             return Ok(Settled { object, participants, step: Some(step), known });
@@ -179,11 +185,24 @@ async fn settle<P: Rule>(
 }
 
 impl<P: Rule> Settled<P> {
-    fn told(&self) -> notify::Told<'_> {
+    fn told<'a>(&'a self, committed: &'a Read) -> notify::Told<'a> {
         notify::Told {
-            committed: self.object.as_ref().map(|object| object.committed()),
+            committed,
+            holders: self.object.as_ref().map(|object| object.holders()).unwrap_or_default(),
             participants: &self.participants,
             order: self.step.as_ref().map(|step| step.order.as_slice()).unwrap_or_default(),
+        }
+    }
+
+    /// Time alone changes things, too: of the primitive, and of those whose patience ends.
+    fn wake_again(&self, context: &Context, namespace: &str, primitive: &PrimitiveRef) {
+        let now = Timestamp::now();
+        let waiting = self.participants.iter().filter(|participant| participant.waits());
+        let deadlines = waiting.filter_map(Participant::deadline).filter(|deadline| *deadline > now);
+        let by_step = self.step.as_ref().and_then(|step| step.wake_at);
+        if let Some(at) = deadlines.chain(by_step).min() {
+            let delay = Duration::try_from(at.duration_since(now)).unwrap_or_default() + WAKE_LATE;
+            context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), delay);
         }
     }
 }
@@ -242,7 +261,7 @@ fn others(
         .caches
         .job(&key)
         .filter(|_| participant.job.is_some())
-        .map(|job| index::set_of(&job.metadata).entries().to_vec())
+        .map(|job| index::set_of(&job.metadata).primitives().cloned().collect::<Vec<_>>())
         .unwrap_or_default();
     let of_pods = participant.pods.iter().flat_map(|pod| {
         let plan = index::plan_of(&pod.object().metadata);

@@ -53,12 +53,13 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
     let probes = health::bind(arguments.health_probe_bind_address, "health").await?;
     let metrics = health::bind(arguments.metrics_bind_address, "metrics").await?;
     let client = client::connect().await?;
-    let (caches, writers) = Caches::new();
+    let queue = Arc::new(Queue::new());
+    let (caches, writers) = Caches::new(&client, &queue);
     let (announcer, announcements) = Announcer::new();
     let context = Arc::new(Context {
         client: client.clone(),
         caches: Arc::new(caches),
-        queue: Arc::new(Queue::new()),
+        queue,
         telemetry: Arc::new(Telemetry::new()),
         announcer,
         advisor: Advisor::default(),

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
 use konductor_waiter::grant::Verdict;
 
-use crate::snapshot::{Participant, PodFacts, Snapshot};
+use crate::snapshot::{NodeState, Participant, PodFacts, Snapshot};
 use crate::step::{Lookup, Withdrawal};
 
 /// What becomes of an entry.
@@ -18,9 +18,29 @@ pub enum Fate {
     /// It stays, as it now stands here.
     Stays(Holder),
     /// It leaves.
-    Ends(Evidence),
+    Ends(Ending),
     /// It will leave once these verdicts are withdrawn.
     EndsAfter(Vec<Withdrawal>),
+}
+
+/// How a hold ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What proves it.
+    pub evidence: Evidence,
+    /// How it went.
+    pub outcome: Outcome,
+}
+
+/// How it went for whoever held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was there for.
+    Succeeded,
+    /// It failed, or it is gone and nobody saw it succeed.
+    Failed,
+    /// It never started, or it was suspended and will come again.
+    GaveBack,
 }
 
 /// What one told pod is, as far as the snapshot can tell.
@@ -28,7 +48,7 @@ enum Body<'a> {
     /// Its end is proven, and the pod object can never run again.
     Gone(Evidence),
     /// Its end is proven, but the pod is neither terminal nor being deleted.
-    Done(&'a PodFacts),
+    Done(&'a PodFacts, Evidence),
     Alive(&'a PodFacts),
     /// Not in the snapshot.
     Unseen,
@@ -36,10 +56,15 @@ enum Body<'a> {
 
 // ------------------------------------------------------------------------------------------------------ the end
 
-/// Judges one entry. Asks for what the snapshot misses through `lookups`.
-pub fn judge<P>(holder: &Holder, snapshot: &Snapshot<P>, lookups: &mut Vec<Lookup>) -> Fate {
-    let participant = snapshot.participant(&holder.uid);
-    let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, snapshot))).collect();
+/// Judges one entry. `participant` is whoever holds, if the snapshot has it. Asks for what the snapshot misses through
+/// `lookups`.
+pub fn judge<P>(
+    holder: &Holder,
+    participant: Option<&Participant>,
+    snapshot: &Snapshot<P>,
+    lookups: &mut Vec<Lookup>,
+) -> Fate {
+    let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, participant, snapshot))).collect();
     for (told, body) in &bodies {
         if matches!(body, Body::Unseen) {
             lookups.push(Lookup {
@@ -49,9 +74,9 @@ pub fn judge<P>(holder: &Holder, snapshot: &Snapshot<P>, lookups: &mut Vec<Looku
             });
         }
     }
-    let all_dead = bodies.iter().all(|(_, body)| matches!(body, Body::Gone(_) | Body::Done(_)));
+    let all_dead = bodies.iter().all(|(_, body)| matches!(body, Body::Gone(_) | Body::Done(..)));
     if all_dead && is_through(holder, participant, snapshot, lookups) {
-        return leave(&bodies);
+        return leave(&bodies, outcome(holder, participant, snapshot));
     }
     Fate::Stays(stay(holder, &bodies, participant))
 }
@@ -79,11 +104,36 @@ fn is_through<P>(
         || participant.has_its_successes(told)
 }
 
-fn leave(bodies: &[(&ToldPod, Body<'_>)]) -> Fate {
+/// How it went, as far as anybody can prove. For who holds in vain nothing has begun: the pods of a Job that was
+/// suspended were deleted, and one that never ran cannot have failed.
+fn outcome<P>(holder: &Holder, participant: Option<&Participant>, snapshot: &Snapshot<P>) -> Outcome {
+    let told = |uid: &str| holder.told(uid);
+    let Some(participant) = participant else {
+        // Gone without our finalizer: it was never told.
+        let untold_pod = holder.kind == ParticipantKind::Pod && snapshot.absent.contains(&holder.uid);
+        return if untold_pod { Outcome::GaveBack } else { Outcome::Failed };
+    };
+    let succeeded = match &participant.job {
+        Some(job) => job.complete || participant.has_its_successes(told),
+        None => participant.pods.iter().any(|pod| pod.end(told(&pod.uid)).is_some_and(|end| end.success)),
+    };
+    let never_ran = |pod: &PodFacts| {
+        pod.terminal.is_some_and(|end| end.evidence == Evidence::P0)
+            || !pod.has_passed() && pod.critical_ids.is_empty() && pod.terminal.is_some()
+    };
+    match &participant.job {
+        _ if succeeded => Outcome::Succeeded,
+        Some(job) if job.suspended && job.failed.is_none() => Outcome::GaveBack,
+        None if participant.pods.iter().all(never_ran) => Outcome::GaveBack,
+        _ => Outcome::Failed,
+    }
+}
+
+fn leave(bodies: &[(&ToldPod, Body<'_>)], outcome: Outcome) -> Fate {
     let withdrawals: Vec<_> = bodies
         .iter()
         .filter_map(|(_, body)| match body {
-            Body::Done(pod) if carries_a_verdict(pod) => {
+            Body::Done(pod, _) if carries_a_verdict(pod) => {
                 Some(Withdrawal { pod: pod.name.clone(), uid: pod.uid.clone() })
             }
             _ => None,
@@ -95,24 +145,26 @@ fn leave(bodies: &[(&ToldPod, Body<'_>)]) -> Fate {
     let weakest = bodies
         .iter()
         .filter_map(|(_, body)| match body {
-            Body::Gone(evidence) => Some(*evidence),
-            Body::Done(_) => Some(Evidence::P2),
+            Body::Gone(evidence) | Body::Done(_, evidence) => Some(*evidence),
             Body::Alive(_) | Body::Unseen => None,
         })
         .min();
     // Nobody left in the list: a Job whose told pods were all taken out of it on the kubelet's last word.
-    Fate::Ends(weakest.unwrap_or(Evidence::P1))
+    Fate::Ends(Ending { evidence: weakest.unwrap_or(Evidence::P1), outcome })
 }
 
-fn body<'a, P>(told: &ToldPod, snapshot: &'a Snapshot<P>) -> Body<'a> {
-    let Some(pod) = snapshot.pod(&told.uid) else {
+fn body<'a, P>(told: &ToldPod, participant: Option<&'a Participant>, snapshot: &'a Snapshot<P>) -> Body<'a> {
+    let of_participant = participant.and_then(|participant| participant.pod(&told.uid));
+    let Some(pod) = of_participant.or_else(|| snapshot.pod(&told.uid)) else {
         // Gone, and our finalizer would have kept it had it been told: it never ran.
         return if snapshot.absent.contains(&told.uid) { Body::Gone(Evidence::P0) } else { Body::Unseen };
     };
-    match pod.end(Some(told)) {
-        None => Body::Alive(pod),
-        Some(end) if end.evidence == Evidence::P2 && !pod.deleting => Body::Done(pod),
-        Some(end) => Body::Gone(end.evidence),
+    match (pod.end(Some(told)), pod.attested()) {
+        (Some(end), _) if end.evidence == Evidence::P2 && !pod.deleting => Body::Done(pod, end.evidence),
+        (Some(end), _) => Body::Gone(end.evidence),
+        // Whoever vouches for a machine that is off may be wrong: the pod finds its verdict withdrawn.
+        (None, Some(evidence)) => Body::Done(pod, evidence),
+        (None, None) => Body::Alive(pod),
     }
 }
 
@@ -187,10 +239,11 @@ fn reissued(told: &ToldPod, pod: &PodFacts) -> Option<ToldPod> {
 
 /// Why this pod may be dead although nothing proves it. Without times: the text must not change while nothing does.
 fn suspicion(pod: &PodFacts) -> Option<String> {
-    let node = pod.node.as_ref().filter(|_| !pod.node_alive)?;
+    let node = pod.node.as_ref().filter(|_| pod.node_state != NodeState::Alive)?;
     Some(format!(
         "pod {} is on node {node}, which has not been heard from, so its end cannot be proven. The hold ends when the \
-         node comes back and reports it; if the machine is certainly off, repair or restart it",
+         node comes back and reports it; if the machine is certainly off, say so: kubectl taint node {node} \
+         node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the Node",
         pod.name
     ))
 }

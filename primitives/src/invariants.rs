@@ -1,13 +1,12 @@
 //! Invariants: what no write may break, checked on every new status before it is written.
 //!
-//! Pure. The names are those of the design, the same in tests, in metrics and in the docs. A violation refuses the
-//! write: a bug then delays somebody, it does not let two in.
+//! Pure. Here is what all ledgers have in common; what is peculiar to a kind is checked in its own file. The names are
+//! those of the design, the same in tests, in metrics and in the docs. A violation refuses the write: a bug then delays
+//! somebody, it does not let two in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use konductor_api::gate::{ConditionOutcome, GatePhase, GateSpec, GateStatus};
-use konductor_api::ledger::{Holder, ParticipantKind, Release};
-use konductor_api::mutex::MutexStatus;
+use konductor_api::ledger::{Holder, Ledger, ParticipantKind, Release};
 
 /// A rule that a new status would break.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +17,16 @@ pub struct Violation {
     pub detail: String,
 }
 
-/// What a mutex's status may become.
-pub fn mutex(before: &MutexStatus, after: &MutexStatus) -> Result<(), Violation> {
+/// `LedgerExclusion`: at most one holds.
+pub fn alone(after: &Ledger) -> Result<(), Violation> {
     if after.holders.len() > 1 {
         return violation("LedgerExclusion", format!("{} holders", after.holders.len()));
     }
+    Ok(())
+}
+
+/// What any ledger may become.
+pub fn ledger(before: &Ledger, after: &Ledger) -> Result<(), Violation> {
     grants(&before.holders, &after.holders, before.last_token.as_deref())?;
     releases(&before.holders, &after.holders, &after.history)?;
     let highest = after.holders.iter().map(|holder| number(&holder.token)).max().unwrap_or(0);
@@ -32,42 +36,26 @@ pub fn mutex(before: &MutexStatus, after: &MutexStatus) -> Result<(), Violation>
     Ok(())
 }
 
-/// What a gate's status may become.
-pub fn gate(spec: &GateSpec, before: &GateStatus, after: &GateStatus) -> Result<(), Violation> {
-    for known in before.condition_statuses.iter().filter(|known| known.outcome == ConditionOutcome::Met) {
-        let asked = spec.conditions.iter().any(|condition| {
-            (condition.type_, &condition.name, condition.state) == (known.type_, &known.name, known.state)
-        });
-        if asked && !after.condition_statuses.contains(known) {
-            return violation("LatchFinal", format!("{} {:?} was met", known.name, known.state));
-        }
-    }
-    let sound = !spec.conditions.is_empty()
-        && after.condition_statuses.len() == spec.conditions.len()
-        && after
-            .condition_statuses
-            .iter()
-            .all(|known| known.outcome == ConditionOutcome::Met && known.uid.is_some());
-    if after.phase == Some(GatePhase::Open) && !sound {
-        return violation("GateSound", "open without every condition met by an object".to_owned());
-    }
-    Ok(())
-}
-
 /// `TokenMonotone`, `GrantIdempotent`, `LedgerBeforeGo`.
 fn grants(before: &[Holder], after: &[Holder], last_token: Option<&str>) -> Result<(), Violation> {
+    let known: BTreeMap<_, _> = before.iter().map(|known| ((&known.uid, &known.token), known)).collect();
     let mut uids = BTreeSet::new();
     for holder in after {
         if !uids.insert(&holder.uid) {
             return violation("GrantIdempotent", format!("{} would hold twice", holder.display()));
         }
-        let known = before.iter().find(|known| known.uid == holder.uid && known.token == holder.token);
-        match known {
+        match known.get(&(&holder.uid, &holder.token)) {
             Some(known) => {
                 if known.granted_at != holder.granted_at {
                     return violation(
                         "GrantIdempotent",
                         format!("{} would be granted anew", holder.display()),
+                    );
+                }
+                if (known.mode, known.permits) != (holder.mode, holder.permits) {
+                    return violation(
+                        "GrantIdempotent",
+                        format!("{} would hold otherwise", holder.display()),
                     );
                 }
                 let forgotten = known.pods.iter().find(|told| holder.told(&told.uid).is_none());
@@ -91,10 +79,11 @@ fn grants(before: &[Holder], after: &[Holder], last_token: Option<&str>) -> Resu
 
 /// `ReleaseNeedsEvidence`: whoever leaves is found in the history.
 fn releases(before: &[Holder], after: &[Holder], history: &[Release]) -> Result<(), Violation> {
+    let stays: BTreeSet<_> = after.iter().map(|holder| (&holder.token, &holder.uid)).collect();
+    let told: BTreeSet<_> = history.iter().map(|release| (&release.token, &release.uid)).collect();
     for gone in before {
-        let stays = after.iter().any(|holder| holder.token == gone.token && holder.uid == gone.uid);
-        let told = history.iter().any(|release| release.token == gone.token && release.uid == gone.uid);
-        if !stays && !told {
+        let gone_by = (&gone.token, &gone.uid);
+        if !stays.contains(&gone_by) && !told.contains(&gone_by) {
             return violation("ReleaseNeedsEvidence", format!("{} would vanish", gone.display()));
         }
     }

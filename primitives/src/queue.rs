@@ -7,6 +7,8 @@
 use std::cmp::Reverse;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use konductor_api::annotations::QUEUED;
 
 const EARLIER_THAN_CREATION: SignedDuration = SignedDuration::from_secs(10);
 const LATER_THAN_CREATION: SignedDuration = SignedDuration::from_secs(1);
@@ -31,6 +33,18 @@ impl QueueKey {
             })
             .unwrap_or(created);
         Self { priority: Reverse(priority), stamp, uid: uid.to_owned() }
+    }
+
+    /// The key of a Job or a Pod.
+    pub fn of(metadata: &ObjectMeta, priority: i32) -> Self {
+        let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        let stamp = metadata.annotations.as_ref().and_then(|annotations| annotations.get(QUEUED));
+        Self::new(priority, created, stamp.map(String::as_str), metadata.uid.as_deref().unwrap_or_default())
+    }
+
+    /// Its priority.
+    pub const fn priority(&self) -> i32 {
+        self.priority.0
     }
 
     /// Since when it waits.

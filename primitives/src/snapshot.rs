@@ -10,11 +10,14 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER};
-use konductor_api::ledger::{ParticipantKind, ToldPod};
-use konductor_api::participation::PrimitiveSet;
-use konductor_waiter::grant::Grant;
+use konductor_api::ledger::{Evidence, ParticipantKind, ToldPod};
+use konductor_api::members::MemberKey;
+use konductor_api::options::{OnTimeout, Options};
+use konductor_api::participation::{PrimitiveSet, Role};
+use konductor_waiter::grant::{Grant, Verdict};
 
 use crate::evidence::{self, End, WaiterRun};
+use crate::looked::{Looked, Target};
 use crate::queue::QueueKey;
 
 /// What one step is decided on.
@@ -24,11 +27,13 @@ pub struct Snapshot<P> {
     pub primitive: P,
     /// Everybody who names it.
     pub participants: Vec<Participant>,
-    /// Gates only: the Jobs that its conditions name, as far as they are known.
-    pub objects: BTreeMap<String, JobFacts>,
+    /// Gates only: what its conditions name, as far as it is known.
+    pub objects: BTreeMap<Target, Looked>,
+    /// Jobs that lookups found, by name, whether they take part or not.
+    pub owners: BTreeMap<String, JobFacts>,
     /// Pods that lookups found although nobody who takes part has them: their Job is gone, they live on.
     pub strays: Vec<PodFacts>,
-    /// UIDs of objects that the API server itself said are gone.
+    /// What the API server itself said is gone, see [`crate::step::Lookup::key`].
     pub absent: BTreeSet<String>,
     /// The time.
     pub now: Timestamp,
@@ -45,16 +50,34 @@ pub struct Participant {
     pub uid: String,
     /// Place in every queue.
     pub key: QueueKey,
+    /// As what it takes part.
+    pub role: Role,
+    /// What a retry of it would come under, too.
+    pub member: MemberKey,
+    /// How it waits.
+    pub options: Options,
     /// Has it all that it takes before this primitive?
     pub reached: bool,
     /// The Job, if it is one.
     pub job: Option<JobFacts>,
+    /// If it is the Pod of a Job: that Job. Until it is over a failed attempt may be tried again.
+    pub of_job: Option<OfJob>,
     /// The Pod itself, or the pods of the Job.
     pub pods: Vec<PodFacts>,
 }
 
+/// The Job that a pod belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfJob {
+    /// Name.
+    pub name: String,
+    /// Identity.
+    pub uid: String,
+    /// Is it over? `None` if it has not been seen.
+    pub over: Option<bool>,
+}
+
 /// What matters of a pod.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Name.
@@ -65,8 +88,8 @@ pub struct PodFacts {
     pub deleting: bool,
     /// The node it is bound to.
     pub node: Option<String>,
-    /// Is that node Ready, and was its kubelet heard from lately?
-    pub node_alive: bool,
+    /// What is known of that node.
+    pub node_state: NodeState,
     /// Our init container.
     pub waiter: WaiterRun,
     /// See [`evidence::critical_ids`].
@@ -86,12 +109,31 @@ pub struct PodFacts {
     pod: Pod,
 }
 
+/// What is known of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// It is Ready, and its kubelet was heard from lately.
+    Alive,
+    /// It is not, which proves nothing.
+    Silent,
+    /// It is not Ready, and an administrator says by a taint that it is off (A1).
+    OutOfService,
+    /// Its object is gone, and was gone a quarantine ago, says the API server (A2).
+    Gone,
+}
+
 /// What matters of a Job.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFacts {
     /// Identity.
     pub uid: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// When it was started; a Job that was suspended starts anew.
+    pub started: Option<Timestamp>,
+    /// Do pods of it run or start?
+    pub active: bool,
     /// Condition `Complete`.
     pub complete: bool,
     /// Condition `Failed`, with its message.
@@ -125,8 +167,8 @@ pub(crate) fn to_the_second(at: Timestamp) -> Time {
 // ---------------------------------------------------------------------------------------------------- reading
 
 impl PodFacts {
-    /// Reads them off a pod. `node_alive` is what the caller knows of the pod's node.
-    pub fn of(pod: &Pod, node_alive: bool) -> Self {
+    /// Reads them off a pod. `node_state` is what the caller knows of the pod's node.
+    pub fn of(pod: &Pod, node_state: impl Into<NodeState>) -> Self {
         let text = |key: &str| pod.metadata.annotations.as_ref().and_then(|map| map.get(key));
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
         Self {
@@ -134,7 +176,7 @@ impl PodFacts {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             deleting: pod.metadata.deletion_timestamp.is_some(),
             node,
-            node_alive,
+            node_state: node_state.into(),
             waiter: evidence::waiter_run(pod),
             critical_ids: evidence::critical_ids(pod),
             grant: text(annotations::GRANT).and_then(|text| text.parse().ok()),
@@ -151,12 +193,50 @@ impl PodFacts {
         self.terminal.or_else(|| evidence::end(&self.pod, told))
     }
 
+    /// Does somebody vouch for its end, because its machine is off?
+    pub fn attested(&self) -> Option<Evidence> {
+        self.node.as_ref()?;
+        match self.node_state {
+            NodeState::OutOfService => Some(Evidence::A1),
+            NodeState::Gone => Some(Evidence::A2),
+            NodeState::Alive | NodeState::Silent => None,
+        }
+    }
+
+    /// Is nothing of it left that could run, by whatever evidence?
+    pub fn is_dead(&self) -> bool {
+        self.terminal.is_some() || self.attested().is_some()
+    }
+
+    /// What a retry of this pod would come under: its index under an Indexed Job, its ordinal under a `StatefulSet`, else
+    /// only its UID.
+    pub fn member(&self) -> MemberKey {
+        let owner =
+            self.pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let ordinal = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        let indexed = owner.and_then(|owner| match (owner.kind.as_str(), owner.api_version.as_str()) {
+            ("Job", "batch/v1") => Some((format!("job/{}", owner.name), ordinal(self.index.as_deref())?)),
+            ("StatefulSet", "apps/v1") => {
+                let own = self.name.strip_prefix(&owner.name)?.strip_prefix('-');
+                Some((format!("statefulset/{}", owner.name), ordinal(own)?))
+            }
+            _ => None,
+        });
+        match indexed {
+            Some((owner, index)) => MemberKey::Index(owner, index),
+            None => MemberKey::Pod { name: self.name.clone(), uid: self.uid.clone() },
+        }
+    }
+
     /// The start of the waiter run that could be told something right now: it waits, on a node that is alive, nobody
     /// has asked for its deletion, and it is understood.
     pub fn can_be_told(&self) -> Option<Timestamp> {
         match self.waiter {
             WaiterRun::Running(started_at)
-                if self.node_alive && !self.deleting && self.understood && self.terminal.is_none() =>
+                if self.node_state == NodeState::Alive
+                    && !self.deleting
+                    && self.understood
+                    && self.terminal.is_none() =>
             {
                 Some(started_at)
             }
@@ -192,6 +272,12 @@ fn is_understood(pod: &Pod) -> bool {
         && marker.is_none_or(|text| of_job && text.parse::<PrimitiveSet>().is_ok())
 }
 
+impl From<bool> for NodeState {
+    fn from(alive: bool) -> Self {
+        if alive { Self::Alive } else { Self::Silent }
+    }
+}
+
 impl JobFacts {
     /// Reads them off a Job.
     pub fn of(job: &Job) -> Self {
@@ -203,6 +289,9 @@ impl JobFacts {
         };
         Self {
             uid: job.metadata.uid.clone().unwrap_or_default(),
+            created: job.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            started: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
+            active: job.status.as_ref().and_then(|status| status.active).unwrap_or(0) > 0,
             complete: condition("Complete").is_some(),
             failed: condition("Failed").map(|condition| condition.message.clone().unwrap_or_default()),
             ending: condition("FailureTarget").or_else(|| condition("SuccessCriteriaMet")).is_some(),
@@ -210,6 +299,14 @@ impl JobFacts {
             deleting: job.metadata.deletion_timestamp.is_some(),
             needs: needs(job),
         }
+    }
+
+    /// When its time is up: it waits from its queue stamp on, but not while it is suspended.
+    pub fn deadline(&self, options: &Options, since: Timestamp) -> Option<Timestamp> {
+        if self.suspended {
+            return None;
+        }
+        options.deadline(self.started.map_or(since, |started| started.max(since)))
     }
 
     /// Complete or Failed.
@@ -263,12 +360,40 @@ impl Participant {
         }
     }
 
-    /// Would it take the primitive if it were free? It has all that comes before, and its time has not passed.
+    /// Would it take the primitive if it were free? It has all that comes before, and has not been let through.
     pub fn waits(&self) -> bool {
         let suspended = self.job.as_ref().is_some_and(|job| job.suspended);
         // A Job between its last success and its condition has been through, too.
         let past = !self.pods.is_empty() && self.pods.iter().all(PodFacts::has_passed);
         self.reached && !self.is_over() && !suspended && !past
+    }
+
+    /// When its patience ends.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match &self.job {
+            Some(job) => job.deadline(&self.options, self.key.since()),
+            None => self.options.deadline(self.key.since()),
+        }
+    }
+
+    /// Has its patience ended before it was told anything? Then it is told so, and takes nothing any more.
+    pub fn gave_up(&self, now: Timestamp) -> bool {
+        let told = |pod: &PodFacts| {
+            pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict == Verdict::Go)
+        };
+        self.options.on_timeout != OnTimeout::Proceed
+            && self.deadline().is_some_and(|deadline| deadline <= now)
+            && !self.pods.iter().any(told)
+    }
+
+    /// Was it let through, at least in part?
+    pub fn was_told(&self) -> bool {
+        self.pods.iter().any(PodFacts::has_passed)
+    }
+
+    /// As people say it: `job/name` or `pod/name`.
+    pub fn display(&self) -> String {
+        format!("{}/{}", self.kind.lower(), self.name)
     }
 
     /// Could it start right now?

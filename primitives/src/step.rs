@@ -28,8 +28,16 @@ pub struct Lookup {
     pub kind: ParticipantKind,
     /// Its name.
     pub name: String,
-    /// The identity that is asked for; another object of that name means that this one is gone.
+    /// The identity that is asked for; another object of that name means that this one is gone. Empty where none is
+    /// known: then any object of that name is the one.
     pub uid: String,
+}
+
+impl Lookup {
+    /// How `Snapshot::absent` names it: by its UID, or where there is none by kind and name.
+    pub fn key(&self) -> String {
+        if self.uid.is_empty() { format!("{}/{}", self.kind.lower(), self.name) } else { self.uid.clone() }
+    }
 }
 
 /// A pod whose verdict has to become `released` before its hold may end, so that no later run of its init containers

@@ -6,13 +6,27 @@
 //! `LedgerBeforeGo`); a verdict that is final for a run is never changed except to `released`.
 
 use jiff::Timestamp;
-use konductor_api::conditions::{OPEN, reason};
-use konductor_api::gate::{Gate, GatePhase};
+use k8s_openapi::api::batch::v1::Job;
+use konductor_api::annotations;
+use konductor_api::barrier::Barrier;
+use konductor_api::conditions::reason;
+use konductor_api::gate::Gate;
+use konductor_api::lease::Lease;
+use konductor_api::ledger::Holder;
+use konductor_api::members::MemberKey;
 use konductor_api::mutex::Mutex;
-use konductor_api::participation::{Entry, PodPlan, PrimitiveRef};
-use konductor_waiter::grant::{Grant, NEVER_OPENS, Verdict};
+use konductor_api::once::Once;
+use konductor_api::options::{OnBusy, OnTimeout, Options};
+use konductor_api::participation::{PodPlan, PrimitiveRef, PrimitiveSet, Role};
+use konductor_api::rwmutex::RWMutex;
+use konductor_api::semaphore::Semaphore;
+use konductor_api::waitgroup::WaitGroup;
+use konductor_waiter::grant::{BUSY, Grant, NEVER, TIMED_OUT, Verdict};
 
-use crate::snapshot::PodFacts;
+use crate::queue::QueueKey;
+use crate::snapshot::{JobFacts, PodFacts};
+use crate::turn::named;
+use crate::{barrier, gate, lease, mutex, once, rwmutex, semaphore, waitgroup};
 
 /// A primitive as the API server has it.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +35,94 @@ pub enum Committed<'a> {
     Missing,
     /// A gate.
     Gate(&'a Gate),
+    /// A wait group.
+    WaitGroup(&'a WaitGroup),
+    /// A barrier.
+    Barrier(&'a Barrier),
+    /// A semaphore.
+    Semaphore(&'a Semaphore),
+    /// A `RWMutex`.
+    RWMutex(&'a RWMutex),
     /// A mutex.
     Mutex(&'a Mutex),
+    /// A lease.
+    Lease(&'a Lease),
+    /// A once.
+    Once(&'a Once),
+}
+
+/// Somebody who takes part, whatever in.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// Identity.
+    pub uid: String,
+    /// What a retry would come under.
+    pub member: MemberKey,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// When its time is up.
+    pub deadline: Option<Timestamp>,
+    /// How it waits.
+    pub options: Options,
+}
+
+/// Somebody who asks to pass one primitive.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Which one.
+    pub primitive: &'a PrimitiveRef,
+    /// As what.
+    pub role: Role,
+    /// Identity of who takes part.
+    pub uid: &'a str,
+    /// What a retry would come under.
+    pub member: &'a MemberKey,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// The pod that would be told, and when its waiter started; `None` where it is about the participant as a whole.
+    pub pod: Option<(&'a str, Timestamp)>,
+    /// Place in the queue, and how many stand there.
+    pub place: Option<(usize, usize)>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Where somebody stands at one primitive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// Through, holding nothing.
+    Through,
+    /// In the ledger; if it is about a pod, this run of its waiter is the one that the ledger names.
+    Held {
+        /// Number of the grant.
+        run: u64,
+        /// The token.
+        token: String,
+    },
+    /// It is in the ledger, which does not name this run of the waiter yet.
+    Next {
+        /// A sentence.
+        message: String,
+    },
+    /// Not yet.
+    Closed {
+        /// One of [`reason`].
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+        /// Is it because of others? Who does not want to wait is told so.
+        busy: bool,
+    },
+    /// Never.
+    Never {
+        /// A sentence.
+        message: String,
+    },
+    /// There is nothing left to do.
+    Done {
+        /// A sentence.
+        message: String,
+    },
 }
 
 /// What follows for one pod.
@@ -57,28 +157,198 @@ pub struct Wait {
     pub message: String,
 }
 
-/// Where one entry of a plan stands.
-enum Entrance {
-    /// Through, holding nothing.
-    Through,
-    /// In the ledger, and this run of the waiter is the one that it names.
-    Held { run: u64, token: String },
-    /// Not yet.
-    Closed { reason: &'static str, message: String },
-    /// Never.
-    Never { message: String },
+/// What follows for a Job that takes part itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobTelling {
+    /// Nothing.
+    Nothing,
+    /// It is to fail.
+    Fail {
+        /// One of [`reason`].
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+    },
+    /// It is to be completed without having run.
+    Skip {
+        /// A sentence.
+        message: String,
+    },
+}
+
+/// What becomes of somebody before a closed entrance.
+enum Patience {
+    Waits,
+    GoesOn,
+    Fails { code: u8, reason: &'static str, message: String },
+    Skips { message: String },
+}
+
+// -------------------------------------------------------------------------------------------------- entrances
+
+/// Where somebody stands at one primitive.
+pub fn entrance(committed: Committed<'_>, asker: &Asker<'_>) -> Entrance {
+    match committed {
+        Committed::Missing => Entrance::Closed {
+            reason: reason::MISSING_PRIMITIVE,
+            message: format!(
+                "waits for {}, which does not exist (yet): create the {} of that name",
+                asker.primitive,
+                asker.primitive.kind.api_kind()
+            ),
+            busy: false,
+        },
+        Committed::Gate(object) => gate::entrance(object, asker),
+        Committed::WaitGroup(object) => waitgroup::entrance(object, asker),
+        Committed::Barrier(object) => barrier::entrance(object, asker),
+        Committed::Semaphore(object) => semaphore::entrance(object, asker),
+        Committed::RWMutex(object) => rwmutex::entrance(object, asker),
+        Committed::Mutex(object) => mutex::entrance(object, asker),
+        Committed::Lease(object) => lease::entrance(object, asker),
+        Committed::Once(object) => once::entrance(object, asker),
+    }
+}
+
+/// Has it what it wants there, so that it may turn to what comes next?
+pub fn has_reached(
+    committed: Committed<'_>,
+    primitive: &PrimitiveRef,
+    role: Role,
+    who: &Who,
+    now: Timestamp,
+) -> bool {
+    match entrance(committed, &who.asks(primitive, role, now)) {
+        Entrance::Through | Entrance::Held { .. } => true,
+        Entrance::Closed { message, busy, .. } if role.waits() => {
+            matches!(who.patience(busy, &message, now), Patience::GoesOn)
+        }
+        _ => false,
+    }
+}
+
+/// What holds for all kinds with a ledger. `busy`: would somebody who comes now have to wait for others?
+pub(crate) fn held(holders: &[Holder], asker: &Asker<'_>, busy: bool) -> Entrance {
+    let own = holders.iter().find(|holder| holder.uid == asker.uid);
+    if let Some(own) = own {
+        let told = asker
+            .pod
+            .map(|(pod, started_at)| own.told(pod).filter(|told| told.waiter_started_at.0 == started_at));
+        match told {
+            None => return Entrance::Held { run: 0, token: own.token.clone() },
+            Some(Some(told)) => {
+                let run = u64::try_from(told.run).unwrap_or(0);
+                return Entrance::Held { run, token: own.token.clone() };
+            }
+            // The ledger does not name this run yet.
+            Some(None) => {}
+        }
+    }
+    let place = asker.place.map_or_else(String::new, |(place, of)| format!("place {place} of {of}, "));
+    let state = match holders {
+        _ if own.is_some() => "it is this one's turn".to_owned(),
+        [] => "nobody holds it".to_owned(),
+        [only] => format!("held by {} since {}", only.display(), only.granted_at.0),
+        several => format!("held by {}", named(several)),
+    };
+    let message = format!("waits for {}: {place}{state}", asker.primitive);
+    if own.is_some() {
+        return Entrance::Next { message };
+    }
+    Entrance::Closed { reason: reason::WAITING, message, busy }
+}
+
+impl Who {
+    /// A Job.
+    pub fn job(job: &Job) -> Self {
+        let options = job
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| annotations::parse(all, "").ok())
+            .map(|parsed| parsed.options)
+            .unwrap_or_default();
+        Self {
+            uid: job.metadata.uid.clone().unwrap_or_default(),
+            member: MemberKey::Job(job.metadata.name.clone().unwrap_or_default()),
+            since: QueueKey::of(&job.metadata, 0).since(),
+            deadline: JobFacts::of(job).deadline(&options, QueueKey::of(&job.metadata, 0).since()),
+            options,
+        }
+    }
+
+    /// A Job of which no more is known: its time is never up.
+    pub fn unseen_job(name: &str, uid: &str) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            member: MemberKey::Job(name.to_owned()),
+            since: Timestamp::MAX,
+            deadline: None,
+            options: Options::default(),
+        }
+    }
+
+    /// A pod that takes part itself.
+    pub fn pod(pod: &PodFacts, plan: &PodPlan) -> Self {
+        let since = QueueKey::of(&pod.object().metadata, 0).since();
+        Self {
+            uid: pod.uid.clone(),
+            member: pod.member(),
+            since,
+            deadline: plan.options.deadline(since),
+            options: plan.options,
+        }
+    }
+
+    fn asks<'a>(&'a self, primitive: &'a PrimitiveRef, role: Role, now: Timestamp) -> Asker<'a> {
+        Asker {
+            primitive,
+            role,
+            uid: &self.uid,
+            member: &self.member,
+            since: self.since,
+            pod: None,
+            place: None,
+            now,
+        }
+    }
+
+    /// Goes on waiting, or not.
+    fn patience(&self, busy: bool, message: &str, now: Timestamp) -> Patience {
+        let overdue = self.deadline.is_some_and(|deadline| deadline <= now);
+        let timed_out = || {
+            let timeout = self.options.timeout.map(|timeout| timeout.to_string()).unwrap_or_default();
+            format!("{timeout} are over, and it still {message}")
+        };
+        match (overdue, self.options.on_timeout, busy, self.options.on_busy) {
+            (true, OnTimeout::Proceed, ..) => Patience::GoesOn,
+            (true, OnTimeout::Skip, ..) => Patience::Skips { message: timed_out() },
+            (true, OnTimeout::Fail, ..) => {
+                Patience::Fails { code: TIMED_OUT, reason: reason::JOB_TIMED_OUT, message: timed_out() }
+            }
+            (false, _, true, OnBusy::Skip) => Patience::Skips {
+                message: format!("it would have to wait, and does not want to: it {message}"),
+            },
+            (false, _, true, OnBusy::Fail) => Patience::Fails {
+                code: BUSY,
+                reason: reason::JOB_BUSY,
+                message: format!("it would have to wait, and does not want to: it {message}"),
+            },
+            _ => Patience::Waits,
+        }
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------- pods
 
-/// What to tell this pod. `job_uid` is the UID of the Job that controls it; `committed` gives each primitive as it was
-/// committed; `place` says which place in the queue of a primitive a participant's UID has, if that is known.
+/// What to tell this pod. `job` is the Job that controls it; `committed` gives each primitive as it was committed;
+/// `place` says which place in the queue of a primitive a participant's UID has, if that is known.
 pub fn telling<'a>(
     pod: &PodFacts,
     plan: &PodPlan,
-    job_uid: Option<&str>,
+    job: Option<&Who>,
     committed: impl Fn(&PrimitiveRef) -> Committed<'a>,
     place: impl Fn(&PrimitiveRef, &str) -> Option<(usize, usize)>,
+    now: Timestamp,
 ) -> Telling {
     let Some(waiter_started_at) = pod.can_be_told().filter(|_| !plan.is_empty()) else {
         return Telling::Nothing;
@@ -87,30 +357,48 @@ pub fn telling<'a>(
     if known.is_some_and(|grant| matches!(grant.verdict, Verdict::Deny { .. })) {
         return Telling::Nothing;
     }
+    let own = Who::pod(pod, plan);
     let mut wait = None;
     let (mut tokens, mut highest_run) = (Vec::new(), None);
     for entry in plan.entries() {
-        let uid = if entry.by_job { job_uid.unwrap_or_default() } else { pod.uid.as_str() };
-        match entrance(entry, uid, pod, waiter_started_at, &committed, &place) {
-            // Whatever else it waits for: this one never comes. A Job is told through its own status.
-            Entrance::Never { message } if !entry.by_job => {
-                return Telling::Deny { grant: deny(pod, waiter_started_at, message) };
-            }
-            Entrance::Never { message } => {
-                wait.get_or_insert((entry.primitive, reason::DENIED, message));
-            }
-            Entrance::Closed { reason, message } => {
-                wait.get_or_insert((entry.primitive, reason, message));
-            }
+        let who = match job {
+            Some(job) if entry.by_job => job,
+            // Whose Job is gone is told nothing on its behalf.
+            None if entry.by_job => return Telling::Nothing,
+            _ => &own,
+        };
+        let mut asker = who.asks(entry.primitive, entry.role, now);
+        asker.pod = Some((&pod.uid, waiter_started_at));
+        asker.place = place(entry.primitive, &who.uid);
+        let waits = match entrance(committed(entry.primitive), &asker) {
+            Entrance::Through => None,
             Entrance::Held { run, token } => {
                 tokens.push((entry.place, token));
                 highest_run = highest_run.max(Some(run));
+                None
             }
-            Entrance::Through => {}
+            // Whatever else it waits for: this one never comes. A Job is told through its own status.
+            Entrance::Never { message } if !entry.by_job => {
+                return Telling::Deny { grant: deny(pod, waiter_started_at, NEVER, message) };
+            }
+            Entrance::Never { message } => Some((reason::DENIED, message)),
+            Entrance::Next { message } | Entrance::Done { message } => Some((reason::WAITING, message)),
+            // It becomes a member on its own; nobody is in its way.
+            Entrance::Closed { reason, message, .. } if !entry.role.waits() => Some((reason, message)),
+            Entrance::Closed { reason, message, busy } => match who.patience(busy, &message, now) {
+                Patience::GoesOn => None,
+                Patience::Fails { code, message, .. } if !entry.by_job => {
+                    return Telling::Deny { grant: deny(pod, waiter_started_at, code, message) };
+                }
+                Patience::Waits | Patience::Fails { .. } | Patience::Skips { .. } => Some((reason, message)),
+            },
+        };
+        if let Some((reason, message)) = waits {
+            wait.get_or_insert_with(|| Wait { primitive: entry.primitive.clone(), reason, message });
         }
     }
-    if let Some((primitive, reason, message)) = wait {
-        return Telling::Wait(Wait { primitive: primitive.clone(), reason, message });
+    if let Some(wait) = wait {
+        return Telling::Wait(wait);
     }
     // Where nothing is held there is no ledger to count runs: the pod's own annotation does.
     let told_go =
@@ -126,81 +414,9 @@ pub fn telling<'a>(
     Telling::Go { grant: grant(pod, run, waiter_started_at, Verdict::Go), tokens }
 }
 
-fn entrance<'a>(
-    entry: Entry<'_>,
-    participant_uid: &str,
-    pod: &PodFacts,
-    waiter_started_at: Timestamp,
-    committed: &impl Fn(&PrimitiveRef) -> Committed<'a>,
-    place: &impl Fn(&PrimitiveRef, &str) -> Option<(usize, usize)>,
-) -> Entrance {
-    let primitive = entry.primitive;
-    match committed(primitive) {
-        Committed::Missing => Entrance::Closed {
-            reason: reason::MISSING_PRIMITIVE,
-            message: format!(
-                "waits for {primitive}, which does not exist (yet): create the {} of that name",
-                primitive.kind.api_kind()
-            ),
-        },
-        Committed::Gate(gate) => {
-            let said = open_message(gate);
-            match phase(gate) {
-                Some(GatePhase::Open) => Entrance::Through,
-                Some(GatePhase::Failed) => {
-                    Entrance::Never { message: format!("{primitive} can never open: {said}") }
-                }
-                Some(GatePhase::Waiting) | None => Entrance::Closed {
-                    reason: reason::WAITING,
-                    message: format!("waits for {primitive}: {said}"),
-                },
-            }
-        }
-        Committed::Mutex(mutex) => {
-            let holder = mutex.status.as_ref().and_then(|status| status.holders.first());
-            let told = holder
-                .filter(|holder| holder.uid == participant_uid)
-                .and_then(|holder| Some((holder, holder.told(&pod.uid)?)))
-                .filter(|(_, told)| told.waiter_started_at.0 == waiter_started_at);
-            if let Some((holder, told)) = told {
-                let run = u64::try_from(told.run).unwrap_or(0);
-                return Entrance::Held { run, token: holder.token.clone() };
-            }
-            let place = place(primitive, participant_uid)
-                .map_or_else(String::new, |(place, of)| format!("place {place} of {of}, "));
-            let held = match holder {
-                Some(holder) if holder.uid != participant_uid => {
-                    format!("held by {} since {}", holder.display(), holder.granted_at.0)
-                }
-                Some(_) => "it is this one's turn".to_owned(),
-                None => "nobody holds it".to_owned(),
-            };
-            Entrance::Closed {
-                reason: reason::WAITING,
-                message: format!("waits for {primitive}: {place}{held}"),
-            }
-        }
-    }
-}
-
-/// What the gate says about its spec as it is now: what it said about an earlier one lets nobody through, and denies
-/// nobody.
-fn phase(gate: &Gate) -> Option<GatePhase> {
-    let status = gate.status.as_ref()?;
-    status.phase.filter(|_| status.observed_generation == gate.metadata.generation)
-}
-
-fn open_message(gate: &Gate) -> &str {
-    let conditions = gate.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .into_iter()
-        .find(|condition| condition.type_ == OPEN)
-        .map_or("it has not been looked at yet", |condition| condition.message.as_str())
-}
-
-fn deny(pod: &PodFacts, waiter_started_at: Timestamp, reason: String) -> Grant {
+fn deny(pod: &PodFacts, waiter_started_at: Timestamp, code: u8, reason: String) -> Grant {
     let run = pod.last_run().saturating_add(1);
-    grant(pod, run, waiter_started_at, Verdict::Deny { code: NEVER_OPENS, reason })
+    grant(pod, run, waiter_started_at, Verdict::Deny { code, reason })
 }
 
 fn grant(pod: &PodFacts, run: u64, waiter_started_at: Timestamp, verdict: Verdict) -> Grant {
@@ -215,20 +431,33 @@ pub fn withdrawn(pod: &PodFacts) -> Option<Grant> {
 
 // ------------------------------------------------------------------------------------------------------- Jobs
 
-/// The sentence with which a Job must fail because a gate of its own can never open; `None` where it need not: one of
-/// its pods was let through before.
-pub fn job_fails<'a>(
-    job_plan: &PodPlan,
+/// What to tell a Job that waits itself. Nothing any more once one of its pods was let through, and nothing while it is
+/// suspended: it does not wait then.
+pub fn telling_job<'a>(
+    job: &Who,
+    set: &PrimitiveSet,
     pods: &[PodFacts],
     committed: impl Fn(&PrimitiveRef) -> Committed<'a>,
-) -> Option<String> {
-    if pods.iter().any(PodFacts::has_passed) {
-        return None;
+    now: Timestamp,
+) -> JobTelling {
+    let told = |pod: &PodFacts| {
+        pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict == Verdict::Go)
+    };
+    if pods.iter().any(told) {
+        return JobTelling::Nothing;
     }
-    job_plan.entries().filter(|entry| entry.by_job).find_map(|entry| match committed(entry.primitive) {
-        Committed::Gate(gate) if phase(gate) == Some(GatePhase::Failed) => {
-            Some(format!("{} can never open: {}", entry.primitive, open_message(gate)))
+    for part in set.entries() {
+        match entrance(committed(&part.primitive), &job.asks(&part.primitive, part.role, now)) {
+            Entrance::Through | Entrance::Held { .. } | Entrance::Next { .. } => {}
+            Entrance::Closed { .. } if !part.role.waits() => {}
+            Entrance::Never { message } => return JobTelling::Fail { reason: reason::JOB_DENIED, message },
+            Entrance::Done { message } => return JobTelling::Skip { message },
+            Entrance::Closed { message, busy, .. } => match job.patience(busy, &message, now) {
+                Patience::Waits | Patience::GoesOn => {}
+                Patience::Fails { reason, message, .. } => return JobTelling::Fail { reason, message },
+                Patience::Skips { message } => return JobTelling::Skip { message },
+            },
         }
-        _ => None,
-    })
+    }
+    JobTelling::Nothing
 }

@@ -16,7 +16,9 @@
 //!
 //! | code | exit code | meaning |
 //! |---|---|---|
-//! | 1 | 65 | [`NEVER_OPENS`]: what the pod waits for can never come true any more |
+//! | 1 | 65 | [`NEVER`]: what the pod waits for can never come true any more |
+//! | 2 | 66 | [`TIMED_OUT`]: the pod has waited for as long as it may |
+//! | 3 | 67 | [`BUSY`]: the pod would have to wait, and does not want to |
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +29,13 @@ use crate::rfc3339;
 pub const ANNOTATION: &str = "konductor.io/grant";
 
 /// Denied because what the pod waits for can never come true any more: exit code 65.
-pub const NEVER_OPENS: u8 = 1;
+pub const NEVER: u8 = 1;
+
+/// Denied because the pod has waited for as long as its `konductor.io/timeout` says: exit code 66.
+pub const TIMED_OUT: u8 = 2;
+
+/// Denied because the pod would have to wait, and its `konductor.io/on-busy` says not to: exit code 67.
+pub const BUSY: u8 = 3;
 
 /// Codes go from 1 to this one, so that exit codes stay below those of signals.
 pub const MAX_CODE: u8 = 63;
@@ -184,7 +192,7 @@ mod tests {
         assert_eq!(text(Verdict::Go), format!("{head} go"));
         assert_eq!(text(Verdict::Released), format!("{head} released"));
         assert_eq!(
-            text(deny(NEVER_OPENS, "Job data failed: it will not complete")),
+            text(deny(NEVER, "Job data failed: it will not complete")),
             format!("{head} deny 1 Job data failed: it will not complete")
         );
     }

@@ -70,6 +70,14 @@ pub(crate) fn now() -> i64 {
     unsafe { libc::time(std::ptr::null_mut()) }
 }
 
+/// Milliseconds on a clock that only goes forward; what it started from says nothing.
+pub(crate) fn ticks() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes to `time`, which outlives the call. It cannot fail: every Linux has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+}
+
 /// Takes a descriptor that a system call returned.
 ///
 /// # Safety

@@ -5,7 +5,6 @@
 //! logged once, however often it is seen.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
 
 use crate::judge::{Myself, Standing, judge};
 use crate::mark::Mark;
@@ -16,8 +15,8 @@ use crate::{rfc3339, sys, text};
 const DENIED: u8 = 64;
 /// The command line or the environment is wrong: no pod was waited for.
 const USAGE: u8 = 2;
-/// After a look that failed, look again this soon.
-const SOON: Duration = Duration::from_secs(1);
+/// After a look that failed, look again so many milliseconds later.
+const SOON: i32 = 1_000;
 
 const HELP: &str = "\
 Waits until the operator of Konductor lets this pod start. It runs as an init container that Konductor's webhook injects.
@@ -39,8 +38,8 @@ pub struct Wait {
     mark: Mark,
     myself: Myself,
     greeting: String,
-    started: Instant,
-    settle: Duration,
+    /// In milliseconds, as [`sys::ticks`] has them.
+    settled_at: i64,
 }
 
 /// Waits as the command line and the environment say, and returns the exit code.
@@ -83,7 +82,9 @@ impl Wait {
             .ok_or("KONDUCTOR_POD_UID is not set, so no verdict could be recognised as ours")?;
         let settle = match known("KONDUCTOR_SETTLE_MS") {
             None => 0,
-            Some(text) => text.parse().map_err(|_| "KONDUCTOR_SETTLE_MS is no number".to_owned())?,
+            Some(text) => {
+                i64::from(text.parse::<u16>().map_err(|_| "KONDUCTOR_SETTLE_MS is no number".to_owned())?)
+            }
         };
         let what = known("KONDUCTOR_WAITS_FOR").unwrap_or_else(|| "the operator's verdict".to_owned());
         let since = known("KONDUCTOR_SINCE").unwrap_or_else(|| rfc3339::format(now));
@@ -93,8 +94,7 @@ impl Wait {
             grant,
             mark: Mark::new(state),
             myself: Myself { pod_uid, started_at: now },
-            started: Instant::now(),
-            settle: Duration::from_millis(settle),
+            settled_at: sys::ticks().saturating_add(settle),
             greeting: format!(
                 "waiting for {what}\nsince {since}\nwho holds it, and which place this pod has: \
                  kubectl describe pod {name} -n {namespace}"
@@ -124,8 +124,8 @@ impl Wait {
             }
             watch.wait(match seen {
                 Standing::Unreadable(_) => SOON,
-                Standing::Early(_) => self.unsettled().unwrap_or_default(),
-                _ => Duration::MAX,
+                Standing::Early(_) => self.unsettled(),
+                _ => i32::MAX,
             });
         }
     }
@@ -148,7 +148,7 @@ impl Wait {
         };
         match standing {
             // Not marked as used: it may still be withdrawn.
-            Standing::Go(run) if self.unsettled().is_some() => Standing::Early(run),
+            Standing::Go(run) if self.unsettled() > 0 => Standing::Early(run),
             Standing::Go(run) => match self.mark.set(run) {
                 Ok(()) => standing,
                 Err(problem) => Standing::Unreadable(problem),
@@ -159,12 +159,12 @@ impl Wait {
 }
 
 impl Wait {
-    /// How long this run is still too young to end. The kubelet may show us a grant before the worker of this pod has
+    /// For how many milliseconds this run is still too young to end. The kubelet may show us a grant before the worker of this pod has
     /// seen the version that carries it; should that worker start the next container from the version before, the tokens
     /// would be missing there. It happens only while the events of our own start are worked off, two looks at the
     /// runtime of a second each.
-    fn unsettled(&self) -> Option<Duration> {
-        self.settle.checked_sub(self.started.elapsed()).filter(|rest| !rest.is_zero())
+    fn unsettled(&self) -> i32 {
+        i32::try_from(self.settled_at.saturating_sub(sys::ticks())).unwrap_or(0).max(0)
     }
 }
 

@@ -10,7 +10,6 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::sys;
 
@@ -58,8 +57,8 @@ impl Watch {
             .then(|| Signal(128_u8.saturating_add(info[if cfg!(target_endian = "big") { 3 } else { 0 }])))
     }
 
-    /// Waits until there is something to look at again; for so long at most.
-    pub fn wait(&mut self, at_most: Duration) {
+    /// Waits until there is something to look at again; for so many milliseconds at most.
+    pub fn wait(&mut self, at_most: i32) {
         if self.changes.is_none() && self.begin() {
             // What happened before the watch began made no event.
             return;
@@ -67,8 +66,6 @@ impl Watch {
         let descriptors: Vec<_> = self.signals.iter().chain(&self.changes).map(AsFd::as_fd).collect();
         let unwatched = self.changes.is_none() || self.signals.is_none();
         let longest = if unwatched { POLL_MILLISECONDS } else { SAFETY_MILLISECONDS };
-        // Cut to the millisecond: one more, so that nobody is woken just before the time.
-        let at_most = i32::try_from(at_most.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
         sys::wait_readable(&descriptors, longest.min(at_most));
         self.drain();
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use konductor_waiter::grant::{Grant, NEVER_OPENS, Verdict};
+use konductor_waiter::grant::{Grant, NEVER, Verdict};
 
 const UID: &str = "6c0a8b3e-7f51-4d9a-9d1e-0b2f3c4d5e6f";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -244,7 +244,7 @@ fn a_denial_ends_it_with_its_code_and_its_reason() {
     let volumes = Volumes::mounted();
     let waiter = volumes.start();
     let reason = "gate validation-gate cannot open any more: Job data-validation failed".to_owned();
-    volumes.tell(UID, 1, now(), Verdict::Deny { code: NEVER_OPENS, reason: reason.clone() });
+    volumes.tell(UID, 1, now(), Verdict::Deny { code: NEVER, reason: reason.clone() });
     let (said, code) = waiter.ends();
     assert_eq!(code, 65);
     assert_eq!(said, [format!("denied: {reason}")]);

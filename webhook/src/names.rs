@@ -1,4 +1,4 @@
-//! Which gates and mutexes exist: for a warning, and for nothing else.
+//! Which primitives exist: for a warning, and for nothing else.
 //!
 //! May touch: watches of metadata, all namespaces; no spec or status is read, so no version of a type can break it.
 //! What must stay true: what is not known is never called missing, and no admission waits for this.
@@ -11,9 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use futures::StreamExt;
+use konductor_api::barrier::Barrier;
 use konductor_api::gate::Gate;
+use konductor_api::lease::Lease;
 use konductor_api::mutex::Mutex;
+use konductor_api::once::Once;
 use konductor_api::participation::{Kind, PrimitiveRef};
+use konductor_api::rwmutex::RWMutex;
+use konductor_api::semaphore::Semaphore;
+use konductor_api::waitgroup::WaitGroup;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -25,11 +31,17 @@ pub trait Names: Send + Sync {
     fn is_missing(&self, namespace: &str, primitive: &PrimitiveRef) -> bool;
 }
 
-/// The names of all gates and mutexes, kept by watches.
+/// The names of all primitives, kept by watches.
 #[derive(Debug, Default)]
 pub struct KnownNames {
     gates: Known,
+    waitgroups: Known,
+    barriers: Known,
+    semaphores: Known,
+    rwmutexes: Known,
     mutexes: Known,
+    leases: Known,
+    onces: Known,
 }
 
 /// The names of one kind, as `namespace/name`.
@@ -43,24 +55,42 @@ struct Known {
 
 impl Names for KnownNames {
     fn is_missing(&self, namespace: &str, primitive: &PrimitiveRef) -> bool {
-        let known = match primitive.kind {
-            Kind::Gate => &self.gates,
-            Kind::Mutex => &self.mutexes,
-        };
+        let known = self.of(primitive.kind);
         known.is_complete() && !known.has(&key(namespace, &primitive.name))
     }
 }
 
 impl KnownNames {
+    const fn of(&self, kind: Kind) -> &Known {
+        match kind {
+            Kind::Gate => &self.gates,
+            Kind::WaitGroup => &self.waitgroups,
+            Kind::Barrier => &self.barriers,
+            Kind::Semaphore => &self.semaphores,
+            Kind::RWMutex => &self.rwmutexes,
+            Kind::Mutex => &self.mutexes,
+            Kind::Lease => &self.leases,
+            Kind::Once => &self.onces,
+        }
+    }
+
     /// Has everything been listed once?
     pub fn is_complete(&self) -> bool {
-        self.gates.is_complete() && self.mutexes.is_complete()
+        Kind::ALL.into_iter().all(|kind| self.of(kind).is_complete())
     }
 
     /// Watches for ever. A failure is logged and tried again.
     pub async fn keep(&self, client: Client) -> Infallible {
-        let never: (Infallible, Infallible) =
-            tokio::join!(self.gates.keep::<Gate>(client.clone()), self.mutexes.keep::<Mutex>(client));
+        let never = tokio::join!(
+            self.gates.keep::<Gate>(client.clone()),
+            self.waitgroups.keep::<WaitGroup>(client.clone()),
+            self.barriers.keep::<Barrier>(client.clone()),
+            self.semaphores.keep::<Semaphore>(client.clone()),
+            self.rwmutexes.keep::<RWMutex>(client.clone()),
+            self.mutexes.keep::<Mutex>(client.clone()),
+            self.leases.keep::<Lease>(client.clone()),
+            self.onces.keep::<Once>(client),
+        );
         never.0
     }
 }

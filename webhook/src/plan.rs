@@ -8,8 +8,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use konductor_api::annotations::{self, FINALIZER, INJECT, JOB_PLAN, Parsed, Problem};
-use konductor_api::participation::{PodPlan, PrimitiveSet};
+use konductor_api::annotations::{
+    self, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, ONCE, Parsed, Problem,
+};
+use konductor_api::options::{OnBusy, OnTimeout};
+use konductor_api::participation::{Kind, PodPlan, PrimitiveSet, Role};
 use serde_json::Value;
 
 use crate::containers::{self, Injection, Paths};
@@ -71,12 +74,13 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let mut problems: Vec<_> = finalizers(pod, &[]).into_iter().collect();
     let annotated = Annotated::read(pod, &[], &mut problems);
     let job = job_part(pod, &annotated, &mut problems);
-    let participation = PodPlan { job, pod: annotated.parsed.set.clone() };
+    let participation = PodPlan { job, pod: annotated.parsed.set.clone(), options: annotated.parsed.options };
     if participation.is_empty() && problems.is_empty() {
         let becomes = if annotated.parsed.opted_out { Becomes::OptedOut } else { Becomes::Unchanged };
         return Ok(Plan { becomes, participation });
     }
     problems.extend(conflicts(&participation, &annotated));
+    problems.extend(for_jobs_only(&annotated));
     problems.extend(windows(pod, &[]));
     let spec = at(pod, &["spec"]).unwrap_or(&Value::Null);
     let paths = Paths { spec: "spec", annotations: &annotated.path };
@@ -125,7 +129,8 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let mut problems: Vec<_> = finalizers(job, &[]).into_iter().chain(finalizers(job, &TEMPLATE)).collect();
     let own = Annotated::read(job, &[], &mut problems);
     let pods = Annotated::read(job, &TEMPLATE, &mut problems);
-    let participation = PodPlan { job: own.parsed.set.clone(), pod: pods.parsed.set.clone() };
+    let participation =
+        PodPlan { job: own.parsed.set.clone(), pod: pods.parsed.set.clone(), options: pods.parsed.options };
     if own.map.contains_key(JOB_PLAN) {
         problems.push(own.reserved(JOB_PLAN));
     }
@@ -141,6 +146,7 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
         return Ok(Plan { becomes, participation });
     }
     problems.extend(conflicts(&participation, &pods));
+    problems.extend(for_jobs_only(&pods));
     problems.extend(windows(job, &TEMPLATE));
     // What the pods would be refused for is told here, where a person sees it.
     let spec = at(job, &["spec", "template", "spec"]).unwrap_or(&Value::Null);
@@ -162,7 +168,7 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
 /// One of the two says "inject nothing" while the other takes part.
 fn opted_out_in_part(one: &Annotated, other: &Annotated) -> Option<Problem> {
     let entry = other.parsed.set.entries().first().filter(|_| one.parsed.opted_out)?;
-    Some(one.opted_out_beside(&format!("{}[{}]", other.path, entry.kind.annotation())))
+    Some(one.opted_out_beside(&format!("{}[{}]", other.path, entry.annotation())))
 }
 
 // ------------------------------------------------------------------------------------------------ both of them
@@ -206,31 +212,69 @@ fn conflicts(participation: &PodPlan, pods: &Annotated) -> Vec<Problem> {
     if pods.parsed.opted_out && !participation.job.is_empty() && pods.map.contains_key(JOB_PLAN) {
         problems.push(pods.opted_out_beside(&format!("{}[{JOB_PLAN}]", pods.path)));
     }
-    for entry in participation.pod.entries() {
-        let kind = entry.kind.annotation();
-        let reason = if participation.job.contains(entry) {
-            let consequence = if entry.kind.is_held() {
-                "and its pods would wait for their own Job for ever"
-            } else {
-                "which waits for it on behalf of all its pods"
+    for part in participation.pod.entries() {
+        let (primitive, annotation) = (&part.primitive, part.annotation());
+        let on_job = participation.job.entries().iter().find(|other| other.primitive == *primitive);
+        let earlier = participation
+            .job
+            .entries()
+            .iter()
+            .rfind(|earlier| earlier.role.waits() && part.role.waits() && earlier.primitive > *primitive);
+        let reason = if let Some(on_job) = on_job {
+            let consequence = match on_job.role {
+                Role::Hold | Role::Write | Role::Read | Role::Take(_) => {
+                    "and its pods would wait for their own Job for ever"
+                }
+                Role::Join => "which is a member itself, for all its pods",
+                Role::Meet | Role::Arrive => "which arrives itself, for all its pods",
+                Role::Await => "which waits for it on behalf of all its pods",
             };
-            format!("{entry} stands on the Job already, {consequence}")
-        } else if let Some(earlier) = participation.job.entries().iter().rfind(|earlier| *earlier > entry) {
+            format!("{primitive} stands on the Job already, {consequence}")
+        } else if let Some(earlier) = earlier {
             format!(
-                "the Job takes {earlier} before its pods take {entry}, but in the order that all workloads share \
-                 (gates before mutexes, then by name) {entry} comes first; two workloads could wait for each other \
-                 for ever"
+                "the Job takes {} before its pods take {primitive}, but in the order that all workloads share ({}, \
+                 then by name) {primitive} comes first; two workloads could wait for each other for ever",
+                earlier.primitive,
+                order()
             )
         } else {
             continue;
         };
         problems.push(Problem {
-            path: format!("{}[{kind}]", pods.path),
+            path: format!("{}[{annotation}]", pods.path),
             reason,
-            example: format!("{kind}: {} on the Job, and not on its pod template", entry.name),
+            example: format!("{annotation}: {} on the Job, and not on its pod template", part.value()),
         });
     }
     problems
+}
+
+/// Gates before wait groups before …
+fn order() -> String {
+    let kinds: Vec<_> = Kind::ALL.iter().map(|kind| format!("{}s", kind.lower())).collect();
+    kinds.join(" before ").replace("mutexs", "mutexes")
+}
+
+/// What can be done with a Job and not with a pod: it is completed without having run.
+fn for_jobs_only(pods: &Annotated) -> Vec<Problem> {
+    let options = pods.parsed.options;
+    let skips = "a pod cannot be completed without having run; a Job can";
+    let skip_on_timeout = options.on_timeout == OnTimeout::Skip;
+    let skip_on_busy = options.on_busy == OnBusy::Skip;
+    let once = pods.parsed.set.entries().iter().find(|part| part.primitive.kind == Kind::Once);
+    [
+        skip_on_timeout.then(|| (ON_TIMEOUT, skips.to_owned(), format!("{ON_TIMEOUT}: fail"))),
+        skip_on_busy.then(|| (ON_BUSY, skips.to_owned(), format!("{ON_BUSY}: fail"))),
+        once.map(|part| {
+            let reason = "in this version of Konductor a Job runs once, and not a pod: who comes second cannot be \
+                          completed without having run";
+            (ONCE, reason.to_owned(), format!("{ONCE}: {} on the Job, and not on its pod template", part.primitive.name))
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(key, reason, example)| Problem { path: format!("{}[{key}]", pods.path), reason, example })
+    .collect()
 }
 
 fn finalizers(object: &Value, owner: &[&str]) -> Option<Problem> {

@@ -97,7 +97,7 @@ async fn first_end(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
 }
 
 async fn keep_names(names: Arc<KnownNames>, client: kube::Client) -> anyhow::Result<()> {
-    match names.keep(client).await {}
+    match Box::pin(names.keep(client)).await {}
 }
 
 async fn keep_fresh(serving: Arc<Serving>, clock: fn() -> Timestamp) -> anyhow::Result<()> {

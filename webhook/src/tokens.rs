@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use konductor_api::annotations::{self, Problem};
-use konductor_api::participation::{Entry, PodPlan};
+use konductor_api::participation::{Entry, Part, PodPlan};
 use serde_json::Value;
 
 use crate::object::{includes, list, name};
@@ -17,7 +17,7 @@ pub const ONLY_TOKEN: &str = "KONDUCTOR_TOKEN";
 
 /// The variables that each app container should have; `path` is where the annotations stand that ask for them.
 pub fn variables(plan: &PodPlan, path: &str) -> Result<Vec<Value>, Vec<Problem>> {
-    let held: Vec<_> = plan.entries().filter(|entry| entry.primitive.kind.is_held()).collect();
+    let held: Vec<_> = plan.entries().filter(|entry| entry.role.is_held()).collect();
     let mut named: BTreeMap<String, &Entry<'_>> = BTreeMap::new();
     let mut problems = Vec::new();
     for entry in &held {
@@ -25,7 +25,7 @@ pub fn variables(plan: &PodPlan, path: &str) -> Result<Vec<Value>, Vec<Problem>>
         let other = named.insert(variable_name(entry), entry);
         if let Some(other) = other.filter(|other| other.primitive != entry.primitive) {
             problems.push(Problem {
-                path: format!("{path}[{}]", entry.primitive.kind.annotation()),
+                path: format!("{path}[{}]", annotation(entry)),
                 reason: format!(
                     "the tokens of {} and {} would both be in the variable {}, because '-' and '.' become '_'",
                     other.primitive,
@@ -45,6 +45,10 @@ pub fn variables(plan: &PodPlan, path: &str) -> Result<Vec<Value>, Vec<Problem>>
         variables.push(variable(ONLY_TOKEN, only.place));
     }
     Ok(variables)
+}
+
+fn annotation(entry: &Entry<'_>) -> &'static str {
+    Part { primitive: entry.primitive.clone(), role: entry.role }.annotation()
 }
 
 /// Which of the variables this container lacks. A variable of the user's own under one of the names is a problem.
@@ -96,7 +100,7 @@ mod tests {
 
     fn plan(job: &str, pod: &str) -> PodPlan {
         let set = |text: &str| -> PrimitiveSet { text.parse().unwrap() };
-        PodPlan { job: set(job), pod: set(pod) }
+        PodPlan { job: set(job), pod: set(pod), ..PodPlan::default() }
     }
 
     fn told(plan: &PodPlan) -> Vec<(String, String)> {

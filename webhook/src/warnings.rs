@@ -2,7 +2,7 @@
 //!
 //! Pure. What must stay true: nothing is refused here, and the list is short (the API server cuts long ones).
 
-use konductor_api::participation::Kind;
+use konductor_api::participation::{Part, Role};
 use serde_json::Value;
 
 use crate::names::Names;
@@ -36,7 +36,7 @@ pub fn warnings(
         }
     }
     if resource == Resource::Jobs {
-        warnings.extend(parallel_under_a_mutex(object, plan));
+        warnings.extend(parallel_under_a_lock(object, plan));
     }
     warnings
 }
@@ -56,7 +56,7 @@ fn missing(namespace: &str, plan: &Plan, names: &dyn Names) -> Vec<String> {
                 "{} {} does not exist yet and is waited for; look: kubectl -n {namespace} get {} {}",
                 primitive.kind.api_kind(),
                 primitive.name,
-                primitive.kind.lower(),
+                primitive.kind.resource(),
                 primitive.name
             )
         })
@@ -82,12 +82,14 @@ fn deadlines(resource: Resource, object: &Value) -> Vec<String> {
         .collect()
 }
 
-fn parallel_under_a_mutex(job: &Value, plan: &Plan) -> Option<String> {
+fn parallel_under_a_lock(job: &Value, plan: &Plan) -> Option<String> {
     let parallelism = at(job, &["spec", "parallelism"]).and_then(Value::as_u64)?;
-    let mutex = plan.participation.pod.entries().iter().find(|entry| entry.kind == Kind::Mutex)?;
+    let alone = |part: &&Part| matches!(part.role, Role::Hold | Role::Write);
+    let lock = plan.participation.pod.entries().iter().find(alone)?;
     (parallelism > 1).then(|| {
         format!(
-            "spec.parallelism is {parallelism}, but under {mutex} on the pod template the pods run one after the other"
+            "spec.parallelism is {parallelism}, but under {} on the pod template the pods run one after the other",
+            lock.primitive
         )
     })
 }

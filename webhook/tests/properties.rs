@@ -52,17 +52,32 @@ fn list(of: impl Strategy<Value = Value>, least: usize) -> impl Strategy<Value =
     prop::collection::vec(of, least..5).prop_map(Value::Array)
 }
 
+/// Each annotation by which a pod can take part, with the values that it may have.
+const WAYS: [(&str, [&str; 2]); 11] = [
+    ("konductor.io/gate", ["a, db-1", "zebra"]),
+    ("konductor.io/waitgroup", ["in", "in, x.y"]),
+    ("konductor.io/waitgroup-wait", ["out", "a"]),
+    ("konductor.io/barrier", ["here", "x.y"]),
+    ("konductor.io/barrier-wait", ["there", "b,c"]),
+    ("konductor.io/barrier-arrive", ["end", "d"]),
+    ("konductor.io/semaphore", ["a", "a = 3"]),
+    ("konductor.io/rwmutex-read", ["r", "r,x.y"]),
+    ("konductor.io/rwmutex-write", ["w", "db-1"]),
+    ("konductor.io/mutex", ["a, db-1, x.y", "zebra"]),
+    ("konductor.io/lease", ["a", "x.y"]),
+];
+
 fn participation() -> impl Strategy<Value = Map<String, Value>> {
-    let names = || prop::sample::subsequence(vec!["a", "db-1", "x.y", "zebra"], 0..4);
-    (names(), names(), any::<bool>()).prop_map(|(gates, mutexes, other)| {
+    let chosen = prop::sample::subsequence((0..WAYS.len()).collect::<Vec<_>>(), 1..6);
+    let options =
+        prop::sample::subsequence(vec![("timeout", "30m"), ("on-busy", "fail"), ("priority", "-3")], 0..3);
+    (chosen, any::<bool>(), options, any::<bool>()).prop_map(|(chosen, second, options, other)| {
         let mut map = Map::new();
-        for (key, names) in [("konductor.io/gate", gates), ("konductor.io/mutex", mutexes)] {
-            if !names.is_empty() {
-                map.insert(key.to_owned(), json!(names.join(", ")));
-            }
+        for (key, values) in chosen.into_iter().map(|way| WAYS[way]) {
+            map.insert(key.to_owned(), json!(values[usize::from(second)]));
         }
-        if map.is_empty() {
-            map.insert("konductor.io/gate".to_owned(), json!("a"));
+        for (key, value) in options {
+            map.insert(format!("konductor.io/{key}"), json!(value));
         }
         if other {
             map.insert("example.com/kept".to_owned(), json!("~1/~0"));

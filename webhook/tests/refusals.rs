@@ -147,6 +147,36 @@ fn a_pod_is_refused(#[case] pod: Value, #[case] path: &str, #[case] reason: &str
     "spec.template.metadata.annotations[konductor.io/mutex]",
     "stands on the Job already"
 )]
+#[case::a_member_on_both(
+    job(json!({"konductor.io/waitgroup": "a"}), json!({"konductor.io/waitgroup-wait": "a"})),
+    "spec.template.metadata.annotations[konductor.io/waitgroup-wait]",
+    "which is a member itself"
+)]
+#[case::the_pods_semaphore_before_the_jobs_mutex(
+    job(json!({"konductor.io/mutex": "a"}), json!({"konductor.io/semaphore": "b=2"})),
+    "spec.template.metadata.annotations[konductor.io/semaphore]",
+    "semaphore/b comes first"
+)]
+#[case::once_on_the_pods(
+    job(json!({}), json!({"konductor.io/once": "a"})),
+    "spec.template.metadata.annotations[konductor.io/once]",
+    "a Job runs once, and not a pod"
+)]
+#[case::the_pods_would_be_skipped(
+    job(json!({}), json!({"konductor.io/mutex": "a", "konductor.io/on-busy": "skip"})),
+    "spec.template.metadata.annotations[konductor.io/on-busy]",
+    "a pod cannot be completed without having run"
+)]
+#[case::no_more_permits_than_there_can_be(
+    job(json!({"konductor.io/semaphore": "a=0"}), json!({})),
+    "metadata.annotations[konductor.io/semaphore]",
+    "is no number of permits"
+)]
+#[case::a_time_without_anything_to_wait_for(
+    job(json!({"konductor.io/timeout": "5m"}), json!({"konductor.io/mutex": "a"})),
+    "metadata.annotations[konductor.io/timeout]",
+    "belongs on the object that names the primitive"
+)]
 #[case::pods_opted_out(
     job(json!({"konductor.io/mutex": "a"}), json!({"konductor.io/inject": "false"})),
     "spec.template.metadata.annotations[konductor.io/inject]",

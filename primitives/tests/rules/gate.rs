@@ -1,31 +1,22 @@
 //! When a gate opens, when it fails, and what it remembers.
 
 use konductor_api::conditions::{OPEN, READY, STALLED};
-use konductor_api::gate::JobState::{Complete, Failed};
-use konductor_api::gate::{ConditionOutcome, Gate, GateCondition, GateConditionType, GatePhase, GateStatus};
-use konductor_primitives::snapshot::Snapshot;
-use konductor_primitives::{gate::differ_in_queue_only, gate::step, invariants};
+use konductor_api::gate::GateState::{Complete, Failed};
+use konductor_api::gate::{ConditionOutcome, Gate, GateLogic, GateOverride, GatePhase};
+use konductor_api::participation::Role;
+use konductor_primitives::describe::differ_in_queue_only;
+use konductor_primitives::gate::step;
+use konductor_primitives::snapshot::{Participant, Snapshot};
 use rstest::rstest;
 
-use super::support::{JobSketch, at, gate, is_ready, job, of_job, of_pod, pod, snapshot, time, uid};
+use super::support::{
+    JobSketch, Says, at, commit, edit, entrance, gate, is_closed, is_in, is_never, is_ready, job, jobs_seen,
+    message, of_job, of_pod, on_job, pod, snapshot, time, uid, waits,
+};
 
 /// What is known of Jobs.
 fn with(snapshot: &mut Snapshot<Gate>, jobs: &[(&str, JobSketch)]) {
-    snapshot.objects = jobs.iter().map(|(name, job)| ((*name).to_owned(), job.facts())).collect();
-}
-
-/// A step, committed.
-fn commit(snapshot: &mut Snapshot<Gate>) -> GateStatus {
-    let before = snapshot.primitive.status.clone().unwrap_or_default();
-    let after = step(snapshot).status;
-    invariants::gate(&snapshot.primitive.spec, &before, &after).unwrap();
-    snapshot.primitive.status = Some(after.clone());
-    after
-}
-
-fn message(status: &GateStatus, type_: &str) -> (String, String) {
-    let known = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
-    (known.status.clone(), known.message.clone())
+    snapshot.objects = jobs_seen(jobs);
 }
 
 #[rstest]
@@ -61,7 +52,7 @@ fn it_opens_when_all_conditions_are_met_and_remembers_by_whom() {
         (half.phase, half.met.as_deref(), half.opened_at.clone()),
         (Some(GatePhase::Waiting), Some("1/2"), None)
     );
-    assert_eq!(message(&half, OPEN), ("False".to_owned(), "Job b has not failed yet".to_owned()));
+    assert_eq!(message(&half.common, OPEN), ("False".to_owned(), "Job b has not failed yet".to_owned()));
     snapshot.now = at(60);
     with(&mut snapshot, &[("a", job("a").complete()), ("b", job("b").failed())]);
     let open = commit(&mut snapshot);
@@ -73,7 +64,10 @@ fn it_opens_when_all_conditions_are_met_and_remembers_by_whom() {
         .map(|known| (known.uid.clone().unwrap(), known.at.clone().unwrap()))
         .collect();
     assert_eq!(known, [(uid("a"), time(50)), (uid("b"), time(60))]);
-    assert_eq!((message(&open, OPEN).0.as_str(), message(&open, READY).0.as_str()), ("True", "True"));
+    assert_eq!(
+        (message(&open.common, OPEN).0.as_str(), message(&open.common, READY).0.as_str()),
+        ("True", "True")
+    );
 }
 
 #[rstest]
@@ -96,11 +90,11 @@ fn a_condition_that_can_never_be_met_fails_the_gate_although_others_are_missing(
     let failed = commit(&mut snapshot);
     assert_eq!(failed.phase, Some(GatePhase::Failed));
     assert_eq!(
-        message(&failed, OPEN).1,
+        message(&failed.common, OPEN).1,
         "Job b has failed and will never be complete: it has reached its backoff limit"
     );
-    assert!(!is_ready(&failed.conditions));
-    assert!(message(&failed, STALLED).1.contains("create it again"));
+    assert!(!is_ready(&failed.common));
+    assert!(message(&failed.common, STALLED).1.contains("create it again"));
 }
 
 #[test]
@@ -124,14 +118,14 @@ fn a_changed_spec_keeps_what_it_did_not_change() {
     with(&mut snapshot, &[("a", job("a").complete()), ("b", job("b").failed())]);
     assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Failed));
     // The failed one goes, another comes in front; `a` is reaped and stays met.
-    let other = GateCondition { type_: GateConditionType::Job, name: "c".to_owned(), state: Complete };
+    let other = on_job("c", Some(Complete));
     snapshot.primitive.spec.conditions.remove(1);
     snapshot.primitive.spec.conditions.insert(0, other);
     snapshot.primitive.metadata.generation = Some(2);
     with(&mut snapshot, &[("c", job("c"))]);
     let waiting = commit(&mut snapshot);
     assert_eq!((waiting.phase, waiting.met.as_deref()), (Some(GatePhase::Waiting), Some("1/2")));
-    assert_eq!(waiting.observed_generation, Some(2));
+    assert_eq!(waiting.common.observed_generation, Some(2));
     let outcomes: Vec<_> = waiting.condition_statuses.iter().map(|known| known.outcome).collect();
     assert_eq!(outcomes, [ConditionOutcome::Missing, ConditionOutcome::Met]);
 }
@@ -141,7 +135,7 @@ fn another_state_of_the_same_job_is_another_condition() {
     let mut snapshot = snapshot(gate(&[("etl", Complete)]), vec![]);
     with(&mut snapshot, &[("etl", job("etl").failed())]);
     assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Failed));
-    snapshot.primitive.spec.conditions[0].state = Failed;
+    snapshot.primitive.spec.conditions[0].state = Some(Failed);
     assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Open));
 }
 
@@ -150,7 +144,7 @@ fn a_condition_that_comes_later_closes_an_open_gate_for_who_comes_later() {
     let mut snapshot = snapshot(gate(&[("a", Complete)]), vec![]);
     with(&mut snapshot, &[("a", job("a").complete())]);
     commit(&mut snapshot);
-    let other = GateCondition { type_: GateConditionType::Job, name: "b".to_owned(), state: Complete };
+    let other = on_job("b", Some(Complete));
     snapshot.primitive.spec.conditions.push(other);
     let closed = commit(&mut snapshot);
     assert_eq!((closed.phase, closed.opened_at), (Some(GatePhase::Waiting), None));
@@ -161,7 +155,7 @@ fn a_gate_without_conditions_stays_closed() {
     let mut snapshot = snapshot(gate(&[]), vec![]);
     let status = commit(&mut snapshot);
     assert_eq!(status.phase, Some(GatePhase::Waiting));
-    assert!(!message(&status, OPEN).1.is_empty());
+    assert!(!message(&status.common, OPEN).1.is_empty());
 }
 
 #[test]
@@ -189,14 +183,170 @@ fn the_queue_shows_who_waits_while_it_is_closed() {
     let mut snapshot = snapshot(gate(&[("etl", Complete)]), everybody);
     let closed = step(&snapshot);
     assert_eq!(closed.order, ["first", "k", "late"].map(uid));
-    assert_eq!((closed.status.waiting, closed.status.queue[0].name.as_str()), (3, "first"));
-    assert!(differ_in_queue_only(
-        &GateStatus { waiting: 0, queue: vec![], ..closed.status.clone() },
-        &closed.status
-    ));
+    assert_eq!((closed.status.common.waiting, closed.status.common.queue[0].name.as_str()), (3, "first"));
+    let mut unattended = closed.status.clone();
+    (unattended.common.waiting, unattended.common.queue) = (0, vec![]);
+    assert!(differ_in_queue_only(&unattended, &closed.status));
     with(&mut snapshot, &[("etl", job("etl").complete())]);
     let open = step(&snapshot);
-    assert_eq!((open.order.len(), open.status.waiting), (0, 0));
+    assert_eq!((open.order.len(), open.status.common.waiting), (0, 0));
     assert!(!differ_in_queue_only(&closed.status, &open.status));
     assert_eq!((open.lookups, open.withdrawals, open.wake_at), (vec![], vec![], None));
+}
+
+// ------------------------------------------------------------------------------------------------ any, latch, override
+
+#[rstest]
+#[case::one_is_met(job("a").complete(), job("b"), GatePhase::Open)]
+#[case::one_is_met_and_the_other_impossible(job("a").failed(), job("b").complete(), GatePhase::Open)]
+#[case::one_is_impossible(job("a").failed(), job("b"), GatePhase::Waiting)]
+#[case::none_is_left(job("a").failed(), job("b").failed(), GatePhase::Failed)]
+fn one_condition_of_any_is_enough(#[case] a: JobSketch, #[case] b: JobSketch, #[case] phase: GatePhase) {
+    let mut snapshot = snapshot(gate(&[("a", Complete), ("b", Complete)]), vec![]);
+    snapshot.primitive.spec.logic = GateLogic::Any;
+    with(&mut snapshot, &[("a", a), ("b", b)]);
+    let status = commit(&mut snapshot);
+    assert_eq!(status.phase, Some(phase));
+    assert_eq!(message(&status.common, OPEN).0 == "True", phase == GatePhase::Open);
+}
+
+#[test]
+fn success_or_failure_can_be_waited_for() {
+    let mut snapshot = snapshot(gate(&[("etl", Complete), ("etl", Failed)]), vec![]);
+    snapshot.primitive.spec.logic = GateLogic::Any;
+    with(&mut snapshot, &[("etl", job("etl"))]);
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Waiting));
+    with(&mut snapshot, &[("etl", job("etl").failed())]);
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Open));
+}
+
+#[test]
+fn a_gate_that_does_not_latch_follows_its_conditions() {
+    let mut snapshot = snapshot(gate(&[("etl", Complete)]), vec![]);
+    snapshot.primitive.spec.latch = false;
+    for (known, phase) in [
+        (vec![("etl", job("etl").complete())], GatePhase::Open),
+        (vec![], GatePhase::Waiting),
+        (vec![("etl", job("etl").made_again().complete())], GatePhase::Open),
+        (vec![("etl", job("etl").made_again().made_again())], GatePhase::Waiting),
+    ] {
+        with(&mut snapshot, &known);
+        assert_eq!(commit(&mut snapshot).phase, Some(phase));
+    }
+}
+
+#[test]
+fn a_person_may_open_and_close_it_whatever_the_conditions_say() {
+    let mut snapshot = snapshot(gate(&[("etl", Complete)]), vec![waits("w", 0).role(Role::Await)]);
+    with(&mut snapshot, &[("etl", job("etl"))]);
+    let who = waits("w", 0).role(Role::Await);
+    edit(&mut snapshot, |gate| gate.spec.r#override = Some(GateOverride::Open));
+    let open = commit(&mut snapshot);
+    assert_eq!(
+        (open.phase, message(&open.common, OPEN).1.as_str()),
+        (Some(GatePhase::Open), "override says Open")
+    );
+    assert!(is_in(&entrance(&snapshot, &who)));
+    edit(&mut snapshot, |gate| gate.spec.r#override = Some(GateOverride::Closed));
+    with(&mut snapshot, &[("etl", job("etl").complete())]);
+    let closed = commit(&mut snapshot);
+    assert_eq!(
+        (closed.phase, closed.met.as_deref(), closed.opened_at),
+        (Some(GatePhase::Waiting), Some("1/1"), None)
+    );
+    assert!(is_closed(&entrance(&snapshot, &who)));
+    // What was met under it stays met, although its Job was reaped.
+    with(&mut snapshot, &[]);
+    edit(&mut snapshot, |gate| gate.spec.r#override = None);
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Open));
+}
+
+#[test]
+fn a_failed_gate_may_be_opened_by_hand() {
+    let mut snapshot = snapshot(gate(&[("etl", Complete)]), vec![]);
+    with(&mut snapshot, &[("etl", job("etl").failed())]);
+    commit(&mut snapshot);
+    edit(&mut snapshot, |gate| gate.spec.r#override = Some(GateOverride::Open));
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Open));
+}
+
+#[test]
+fn a_gate_without_conditions_is_opened_by_hand() {
+    let mut snapshot = snapshot(gate(&[]), vec![]);
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Waiting));
+    edit(&mut snapshot, |gate| gate.spec.r#override = Some(GateOverride::Open));
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Open));
+}
+
+// ------------------------------------------------------------------------------------------------------------ timeout
+
+fn in_time(participants: Vec<Participant>) -> Snapshot<Gate> {
+    let mut snapshot = snapshot(gate(&[("etl", Complete)]), participants);
+    snapshot.primitive.spec.timeout = Some("10s".parse().unwrap());
+    with(&mut snapshot, &[("etl", job("etl"))]);
+    snapshot
+}
+
+fn waiter(name: &str) -> Participant {
+    waits(name, 0).role(Role::Await)
+}
+
+#[test]
+fn the_timeout_counts_from_the_first_who_waits_and_not_from_the_creation() {
+    let mut snapshot = in_time(vec![]);
+    snapshot.now = at(9_999);
+    commit(&mut snapshot);
+    assert_eq!((commit(&mut snapshot).phase, step(&snapshot).wake_at), (Some(GatePhase::Waiting), None));
+    snapshot.participants = vec![waiter("a")];
+    assert_eq!(commit(&mut snapshot).first_waiter_at, Some(time(9_999)));
+    assert_eq!(step(&snapshot).wake_at, Some(at(10_009)));
+    snapshot.now = at(10_008);
+    snapshot.participants.push(waiter("b"));
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Waiting));
+    snapshot.now = at(10_009);
+    let failed = commit(&mut snapshot);
+    assert_eq!((failed.phase, failed.timed_out_at.clone()), (Some(GatePhase::Failed), Some(time(10_009))));
+    assert_eq!(
+        message(&failed.common, OPEN).1,
+        "still closed 10s after the first came to wait: Job etl is not complete yet"
+    );
+    assert!(!is_ready(&failed.common) && is_never(&entrance(&snapshot, &waiter("b"))));
+}
+
+#[test]
+fn it_opens_if_its_last_condition_is_met_with_the_last_second() {
+    let mut snapshot = in_time(vec![waiter("a")]);
+    commit(&mut snapshot);
+    snapshot.now = at(999);
+    with(&mut snapshot, &[("etl", job("etl").complete())]);
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Open));
+}
+
+#[test]
+fn while_nobody_waits_no_time_passes() {
+    let mut snapshot = in_time(vec![waiter("a")]);
+    commit(&mut snapshot);
+    snapshot.now = at(59);
+    snapshot.participants.clear();
+    commit(&mut snapshot);
+    snapshot.now = at(70);
+    snapshot.participants = vec![waiter("b")];
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Waiting));
+    assert_eq!(step(&snapshot).wake_at, Some(at(80)));
+}
+
+#[test]
+fn whoever_comes_after_a_timeout_fails_until_the_gate_is_changed() {
+    let mut snapshot = in_time(vec![waiter("a")]);
+    commit(&mut snapshot);
+    snapshot.now = at(60);
+    commit(&mut snapshot);
+    snapshot.now = at(5_000);
+    snapshot.participants = vec![waiter("b")];
+    assert_eq!(commit(&mut snapshot).phase, Some(GatePhase::Failed));
+    edit(&mut snapshot, |gate| gate.spec.timeout = Some("20s".parse().unwrap()));
+    assert!(is_closed(&entrance(&snapshot, &waiter("b"))));
+    let anew = commit(&mut snapshot);
+    assert_eq!((anew.phase, anew.first_waiter_at), (Some(GatePhase::Waiting), Some(time(5_000))));
+    assert_eq!(step(&snapshot).wake_at, Some(at(5_020)));
 }

@@ -2,7 +2,8 @@
 
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind};
 use konductor_api::mutex::Mutex;
-use konductor_primitives::hold::{self, Fate};
+use konductor_primitives::hold::Outcome::{Failed, GaveBack, Succeeded};
+use konductor_primitives::hold::{self, Ending, Fate, Outcome};
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::{Lookup, Withdrawal};
 use rstest::rstest;
@@ -13,12 +14,16 @@ use super::support::{
 
 fn judge(holder: &Holder, snapshot: &Snapshot<Mutex>) -> (Fate, Vec<Lookup>) {
     let mut lookups = Vec::new();
-    let fate = hold::judge(holder, snapshot, &mut lookups);
+    let fate = hold::judge(holder, snapshot.participant(&holder.uid), snapshot, &mut lookups);
     (fate, lookups)
 }
 
 fn of(participants: Vec<Participant>) -> Snapshot<Mutex> {
     snapshot(mutex(Vec::new()), participants)
+}
+
+fn ends(evidence: Evidence, outcome: Outcome) -> Fate {
+    Fate::Ends(Ending { evidence, outcome })
 }
 
 fn stays(fate: Fate) -> Holder {
@@ -50,10 +55,10 @@ fn pods_hold() -> Holder {
 #[case::deletion_proves_nothing(pod("p").at_work().deleting(), Fate::Stays(pods_hold()))]
 #[case::the_garbage_collectors_word_proves_nothing(pod("p").at_work().phase("Failed"), Fate::Stays(pods_hold()))]
 #[case::main_is_over(pod("p").done(0), withdrawal("p"))]
-#[case::main_is_over_and_the_verdict_is_withdrawn(pod("p").done(0).withdrawn(1, 1), Fate::Ends(Evidence::P2))]
-#[case::main_is_over_while_it_is_being_deleted(pod("p").done(0).deleting(), Fate::Ends(Evidence::P2))]
-#[case::the_kubelets_last_word(pod("p").done(1).over("Failed"), Fate::Ends(Evidence::P1))]
-#[case::it_ended_while_it_waited(pod("p").waiter_ended(1, 2, 143).over("Failed"), Fate::Ends(Evidence::P1))]
+#[case::main_is_over_and_the_verdict_is_withdrawn(pod("p").done(0).withdrawn(1, 1), ends(Evidence::P2, Succeeded))]
+#[case::main_is_over_while_it_is_being_deleted(pod("p").done(0).deleting(), ends(Evidence::P2, Succeeded))]
+#[case::the_kubelets_last_word(pod("p").done(1).over("Failed"), ends(Evidence::P1, Failed))]
+#[case::it_ended_while_it_waited(pod("p").waiter_ended(1, 2, 143).over("Failed"), ends(Evidence::P1, GaveBack))]
 #[case::main_is_over_but_may_start_again(pod("p").policy("OnFailure").done(1), Fate::Stays(pods_hold()))]
 fn a_pod(#[case] sketch: PodSketch, #[case] fate: Fate) {
     assert_eq!(judge(&pods_hold(), &of(vec![of_pod(&sketch, 0)])), (fate, Vec::new()));
@@ -70,7 +75,7 @@ fn a_pod_that_is_not_seen_is_asked_for_and_holds_until_the_answer() {
 fn a_pod_that_the_api_server_says_is_gone_never_ran() {
     let mut snapshot = of(Vec::new());
     snapshot.absent.insert(uid("p"));
-    assert_eq!(judge(&pods_hold(), &snapshot), (Fate::Ends(Evidence::P0), Vec::new()));
+    assert_eq!(judge(&pods_hold(), &snapshot), (ends(Evidence::P0, GaveBack), Vec::new()));
 }
 
 #[test]
@@ -79,6 +84,57 @@ fn a_pod_on_a_silent_node_is_suspect_until_the_node_is_heard_from() {
     assert!(silent.suspect.as_ref().unwrap().contains("node-a"), "{silent:?}");
     let again = stays(judge(&silent, &of(vec![of_pod(&pod("p").at_work(), 0)])).0);
     assert_eq!(again, pods_hold());
+}
+
+#[rstest]
+#[case::its_node_is_out_of_service(pod("p").at_work().on_a_node_out_of_service(), withdrawal("p"))]
+#[case::its_node_is_gone(pod("p").at_work().on_a_node_that_is_gone(), withdrawal("p"))]
+#[case::out_of_service_and_withdrawn(
+    pod("p").at_work().withdrawn(1, 1).on_a_node_out_of_service(),
+    ends(Evidence::A1, Failed)
+)]
+#[case::gone_and_withdrawn(pod("p").at_work().withdrawn(1, 1).on_a_node_that_is_gone(), ends(Evidence::A2, Failed))]
+#[case::the_kubelets_word_goes_before(
+    pod("p").done(0).over("Succeeded").on_a_node_that_is_gone(),
+    ends(Evidence::P1, Succeeded)
+)]
+#[case::so_does_the_end_of_main(
+    pod("p").done(0).withdrawn(1, 1).on_a_node_out_of_service(),
+    ends(Evidence::P2, Succeeded)
+)]
+#[case::what_has_no_node_has_none_that_is_gone(
+    pod("p").without_node().on_a_node_that_is_gone(),
+    Fate::Stays(pods_hold())
+)]
+fn somebody_vouches_for_the_machine(#[case] sketch: PodSketch, #[case] fate: Fate) {
+    assert_eq!(judge(&pods_hold(), &of(vec![of_pod(&sketch, 0)])), (fate, Vec::new()));
+}
+
+#[test]
+fn a_pod_that_was_told_nothing_needs_no_withdrawal() {
+    let untold = pod("p").waiter_running(1).on_a_node_out_of_service();
+    let (fate, _) = judge(&pods_hold(), &of(vec![of_pod(&untold, 0)]));
+    assert!(matches!(fate, Fate::Ends(Ending { evidence: Evidence::A1, .. })), "{fate:?}");
+}
+
+#[rstest]
+#[case::it_succeeded(pod("p").done(0).over("Succeeded"), Succeeded)]
+#[case::it_failed(pod("p").done(1).over("Failed"), Failed)]
+#[case::it_was_evicted_although_main_said_goodbye_with_0(pod("p").done(0).over("Failed"), Failed)]
+#[case::it_was_stopped_while_it_waited(pod("p").waiter_ended(1, 2, 143).over("Failed"), GaveBack)]
+#[case::it_never_reached_a_node(pod("p").without_node().deleting(), GaveBack)]
+#[case::it_was_stopped_when_it_waited_for_the_second_time(
+    pod("p").done(137).waiter_ended(20, 21, 143).over("Failed"),
+    Failed
+)]
+#[case::a_later_init_container_failed(
+    pod("p").with_init_container("prepare").waiter_passed(1, 2).init_ended("prepare", 1).over("Failed"),
+    Failed
+)]
+fn how_it_went_for_a_pod(#[case] sketch: PodSketch, #[case] outcome: Outcome) {
+    let (fate, _) = judge(&pods_hold(), &of(vec![of_pod(&sketch, 0)]));
+    let Fate::Ends(ending) = fate else { panic!("it should end: {fate:?}") };
+    assert_eq!(ending.outcome, outcome);
 }
 
 // ----------------------------------------------------------------------------------------------- run by run
@@ -120,7 +176,7 @@ fn a_verdict_of_an_earlier_number_that_is_withdrawn_is_enough() {
     let passed = pod("p").told_go(1, 1).waiter_passed(2, 3).ended("main", "main-1", 4, 9, 0);
     assert_eq!(judge(&held, &of(vec![of_pod(&passed, 0)])).0, withdrawal("p"));
     let withdrawn = passed.withdrawn(1, 1);
-    assert_eq!(judge(&held, &of(vec![of_pod(&withdrawn, 0)])).0, Fate::Ends(Evidence::P2));
+    assert_eq!(judge(&held, &of(vec![of_pod(&withdrawn, 0)])).0, ends(Evidence::P2, Succeeded));
 }
 
 // -------------------------------------------------------------------------------------------- the hold of a Job
@@ -153,28 +209,57 @@ fn a_job_keeps_its_hold(#[case] sketch: JobSketch, #[case] pods: Vec<PodSketch>)
 }
 
 #[rstest]
-#[case::complete(job("j").complete(), vec![pod("a").done(0).over("Succeeded")], Evidence::P1)]
-#[case::failed(job("j").failed(), vec![pod("a").done(1).over("Failed")], Evidence::P1)]
-#[case::suspended_and_all_pods_dead(job("j").suspended(), vec![pod("a").done(143).over("Failed")], Evidence::P1)]
-#[case::its_one_success_is_proven(job("j"), vec![pod("a").done(0).withdrawn(1, 1)], Evidence::P2)]
+#[case::complete(job("j").complete(), vec![pod("a").done(0).over("Succeeded")], Evidence::P1, Succeeded)]
+#[case::failed(job("j").failed(), vec![pod("a").done(1).over("Failed")], Evidence::P1, Failed)]
+#[case::suspended_and_all_pods_dead(job("j").suspended(), vec![pod("a").done(143).over("Failed")], Evidence::P1, GaveBack)]
+#[case::its_one_success_is_proven(job("j"), vec![pod("a").done(0).withdrawn(1, 1)], Evidence::P2, Succeeded)]
 #[case::a_failed_attempt_and_a_success(
     job("j"),
     vec![pod("a").done(1).over("Failed"), pod("b").done(0).withdrawn(1, 1)],
-    Evidence::P2
+    Evidence::P2, Succeeded
 )]
 #[case::each_index_has_its_success(
     job("j").completions(Some(2)).indexed(),
     vec![pod("a").index("0").done(0).over("Succeeded"), pod("b").index("1").done(0).over("Succeeded")],
-    Evidence::P1
+    Evidence::P1, Succeeded
 )]
 fn a_jobs_hold_ends_on_the_weakest_rung_needed(
     #[case] sketch: JobSketch,
     #[case] pods: Vec<PodSketch>,
     #[case] evidence: Evidence,
+    #[case] outcome: Outcome,
 ) {
     let held: Vec<_> = pods.iter().map(|pod| pod.facts().name).collect();
     let held = jobs_hold(&held.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(judge(&held, &of(vec![of_job("j", &sketch, &pods, 0)])).0, Fate::Ends(evidence));
+    assert_eq!(judge(&held, &of(vec![of_job("j", &sketch, &pods, 0)])).0, ends(evidence, outcome));
+}
+
+#[rstest]
+#[case(vec![pod("a").done(1).over("Failed"), pod("b").done(0).withdrawn(1, 1)], Evidence::P2)]
+#[case(vec![pod("a").done(0).withdrawn(1, 1), pod("b").at_work().withdrawn(1, 1).on_a_node_out_of_service()], Evidence::A1)]
+#[case(
+    vec![
+        pod("a").at_work().withdrawn(1, 1).on_a_node_out_of_service(),
+        pod("b").at_work().withdrawn(1, 1).on_a_node_that_is_gone(),
+        pod("c").done(0).over("Succeeded"),
+    ],
+    Evidence::A2
+)]
+fn the_weakest_rung_that_was_needed_is_the_one_that_counts(
+    #[case] pods: Vec<PodSketch>,
+    #[case] evidence: Evidence,
+) {
+    let names = ["a", "b", "c"];
+    let held = jobs_hold(&names[..pods.len()]);
+    let (fate, _) = judge(&held, &of(vec![of_job("j", &job("j").completions(Some(9)).failed(), &pods, 0)]));
+    assert_eq!(fate, ends(evidence, Failed));
+}
+
+#[test]
+fn a_job_goes_on_where_a_machine_is_gone() {
+    let pods = [pod("a").at_work().on_a_node_that_is_gone(), pod("b").waiter_running(20)];
+    let after = stays(judge(&jobs_hold(&["a"]), &of(vec![of_job("j", &job("j"), &pods, 0)])).0);
+    assert_eq!((names(&after), after.suspect.as_ref()), (vec![("a", 1), ("b", 1)], None));
 }
 
 #[test]
@@ -207,7 +292,7 @@ fn a_success_that_is_not_terminal_stays_in_the_list_until_the_others_are_there(#
         pod("b").withdrawn(1, 20).waiter_passed(20, 21).ended("main", "b-1", 22, 23, 0),
     ];
     let (fate, _) = judge(&after, &of(vec![of_job("j", &sketch, &pods, 0)]));
-    assert_eq!(fate, Fate::Ends(Evidence::P2));
+    assert_eq!(fate, ends(Evidence::P2, Succeeded));
 }
 
 #[rstest]
@@ -236,7 +321,7 @@ fn a_job_that_is_not_seen_is_asked_for_once_all_its_pods_are_dead() {
     assert_eq!(lookups, [lookup(ParticipantKind::Job, "j")]);
     stays(fate);
     snapshot.absent.insert(uid("j"));
-    assert_eq!(judge(&jobs_hold(&["a"]), &snapshot), (Fate::Ends(Evidence::P0), Vec::new()));
+    assert_eq!(judge(&jobs_hold(&["a"]), &snapshot), (ends(Evidence::P0, Failed), Vec::new()));
 }
 
 #[test]
@@ -248,7 +333,7 @@ fn pods_that_outlive_their_job_keep_its_hold_until_they_are_over() {
     snapshot.strays = vec![pod("a").done(0).facts()];
     assert_eq!(judge(&jobs_hold(&["a"]), &snapshot).0, withdrawal("a"));
     snapshot.strays = vec![pod("a").done(0).over("Succeeded").facts()];
-    assert_eq!(judge(&jobs_hold(&["a"]), &snapshot), (Fate::Ends(Evidence::P1), Vec::new()));
+    assert_eq!(judge(&jobs_hold(&["a"]), &snapshot), (ends(Evidence::P1, Failed), Vec::new()));
 }
 
 #[test]

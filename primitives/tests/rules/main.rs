@@ -8,12 +8,22 @@
 
 mod support;
 
+mod barrier;
 mod evidence;
 mod gate;
+mod generations;
 mod hold;
 mod invariants;
-mod model;
+mod lease;
+mod looked;
+mod models;
 mod mutex;
+mod once;
+mod patience;
+mod rwmutex;
+mod semaphore;
 mod simulation;
 mod snapshot;
+mod turn;
 mod verdict;
+mod waitgroup;

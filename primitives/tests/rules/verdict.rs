@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 
 use konductor_api::annotations::{GATE, JOB_PLAN, MUTEX};
 use konductor_api::conditions::reason;
-use konductor_api::gate::JobState::Complete;
+use konductor_api::gate::GateState::Complete;
 use konductor_api::gate::{Gate, GatePhase};
 use konductor_api::ledger::{Holder, ParticipantKind, ToldPod};
 use konductor_api::mutex::Mutex;
 use konductor_api::participation::{PodPlan, PrimitiveRef};
-use konductor_primitives::verdict::{Committed, Telling, Wait, job_fails, telling, withdrawn};
+use konductor_primitives::verdict::{
+    Committed, JobTelling, Telling, Wait, Who, telling, telling_job, withdrawn,
+};
 use konductor_primitives::{gate, snapshot::PodFacts};
-use konductor_waiter::grant::{Grant, NEVER_OPENS, Verdict};
+use konductor_waiter::grant::{Grant, NEVER, Verdict};
 use rstest::rstest;
 
 use super::support::{
-    JobSketch, PodSketch, at, gate as gate_on, holder, job, mutex, name_of_gate, name_of_mutex, pod,
-    snapshot, told, uid,
+    JobSketch, PodSketch, at, gate as gate_on, holder, job, jobs_seen, mutex, name_of_gate, name_of_mutex,
+    pod, snapshot, told, uid,
 };
 
 /// What the API server returned.
@@ -48,7 +50,7 @@ impl Store {
     fn gate(mut self, name: &str, known: &JobSketch) -> Self {
         let mut gate = gate_on(&[(name, Complete)]);
         let mut snapshot = snapshot(gate.clone(), vec![]);
-        snapshot.objects.insert(name.to_owned(), known.facts());
+        snapshot.objects = jobs_seen(&[(name, known.clone())]);
         gate.status = Some(gate::step(&snapshot).status);
         self.gates.insert(name_of_gate(name).to_string(), gate);
         self
@@ -80,12 +82,17 @@ fn plan_of(facts: &PodFacts, controlled: bool) -> PodPlan {
 /// As the operator asks.
 fn tell(sketch: &PodSketch, store: &Store) -> Telling {
     let facts = sketch.facts();
-    telling(&facts, &plan_of(&facts, false), None, |name| store.get(name), |_, _| None)
+    telling(&facts, &plan_of(&facts, false), None, |name| store.get(name), |_, _| None, at(50))
+}
+
+fn the_job() -> Who {
+    Who::unseen_job("j", &uid("j"))
 }
 
 fn tell_under_job(sketch: &PodSketch, store: &Store) -> Telling {
     let facts = sketch.clone().of_job("j").facts();
-    telling(&facts, &plan_of(&facts, true), Some(&uid("j")), |name| store.get(name), |_, _| None)
+    let job = the_job();
+    telling(&facts, &plan_of(&facts, true), Some(&job), |name| store.get(name), |_, _| None, at(50))
 }
 
 fn grant(run: u64, waiter_started_at: i64, verdict: Verdict) -> Grant {
@@ -217,7 +224,7 @@ fn a_pod_reads_what_it_waits_for() {
     let store = Store::default().held("db", holder(ParticipantKind::Job, "j", vec![])).closed("etl");
     let facts = waiter().annotation(MUTEX, "db").facts();
     let place = |_: &PrimitiveRef, _: &str| Some((2, 5));
-    let told = telling(&facts, &plan_of(&facts, false), None, |name| store.get(name), place);
+    let told = telling(&facts, &plan_of(&facts, false), None, |name| store.get(name), place, at(50));
     let said = waits(told).message;
     assert!(said.starts_with("waits for mutex/db: place 2 of 5, held by job/j since "), "{said}");
     let said = waits(tell(&waiter().annotation(GATE, "etl"), &store)).message;
@@ -236,7 +243,7 @@ fn a_pod_is_denied_when_its_gate_can_never_open_whatever_else_it_waits_for() {
         panic!("it should be denied")
     };
     let Verdict::Deny { code, reason } = &grant.verdict else { panic!("{grant}") };
-    assert_eq!((grant.run, *code), (7, NEVER_OPENS));
+    assert_eq!((grant.run, *code), (7, NEVER));
     assert!(reason.starts_with("gate/b can never open: Job b has failed"), "{reason}");
 }
 
@@ -256,7 +263,9 @@ fn what_a_gate_said_before_its_spec_was_changed_counts_for_nobody(#[case] store:
     assert_eq!(wait.reason, reason::WAITING);
     let facts = waiter().annotation(JOB_PLAN, "v1 gate=etl").facts();
     let committed = |name: &PrimitiveRef| store.get(name);
-    assert_eq!(job_fails(&plan_of(&facts, true), std::slice::from_ref(&facts), committed), None);
+    let plan = plan_of(&facts, true);
+    let told = telling_job(&the_job(), &plan.job, std::slice::from_ref(&facts), committed, at(50));
+    assert_eq!(told, JobTelling::Nothing);
 }
 
 #[test]
@@ -264,15 +273,17 @@ fn a_job_fails_when_its_gate_can_never_open_unless_a_pod_was_let_through() {
     let plan = plan_of(&waiter().annotation(JOB_PLAN, "v1 gate=etl").facts(), true);
     let fails = |pods: &[PodSketch], store: &Store| {
         let pods: Vec<_> = pods.iter().map(PodSketch::facts).collect();
-        job_fails(&plan, &pods, |name| store.get(name))
+        telling_job(&the_job(), &plan.job, &pods, |name| store.get(name), at(50))
     };
     let failed = Store::default().failed("etl");
-    let said = fails(&[waiter()], &failed).unwrap();
-    assert!(said.starts_with("gate/etl can never open: Job etl has failed"), "{said}");
-    assert!(fails(&[], &failed).is_some());
-    assert_eq!(fails(&[waiter(), pod("q").waiter_passed(1, 2)], &failed), None);
+    for pods in [&[waiter()][..], &[]] {
+        let JobTelling::Fail { reason, message } = fails(pods, &failed) else { panic!("it should fail") };
+        assert_eq!(reason, reason::JOB_DENIED);
+        assert!(message.starts_with("gate/etl can never open: Job etl has failed"), "{message}");
+    }
+    assert_eq!(fails(&[waiter(), pod("q").waiter_passed(1, 2)], &failed), JobTelling::Nothing);
     for other in [Store::default().open("etl"), Store::default().closed("etl"), Store::default()] {
-        assert_eq!(fails(&[waiter()], &other), None);
+        assert_eq!(fails(&[waiter()], &other), JobTelling::Nothing);
     }
 }
 
@@ -280,16 +291,17 @@ fn a_job_fails_when_its_gate_can_never_open_unless_a_pod_was_let_through() {
 fn a_template_gate_is_no_reason_to_fail_the_job() {
     let plan = plan_of(&waiter().annotation(GATE, "etl").facts(), true);
     let failed = Store::default().failed("etl");
-    assert_eq!(job_fails(&plan, &[], |name| failed.get(name)), None);
+    let told = telling_job(&the_job(), &plan.job, &[], |name| failed.get(name), at(50));
+    assert_eq!(told, JobTelling::Nothing);
 }
 
 // ------------------------------------------------------------------------------------ what cannot be understood
 
 #[rstest]
-#[case::nothing_that_this_version_knows(waiter().annotation("konductor.io/barrier", "x"))]
-#[case::a_gate_beside_something_unknown(waiter().annotation(GATE, "etl").annotation("konductor.io/barrier", "x"))]
+#[case::nothing_that_this_version_knows(waiter().annotation("konductor.io/queue", "x"))]
+#[case::a_gate_beside_something_unknown(waiter().annotation(GATE, "etl").annotation("konductor.io/queue", "x"))]
 #[case::a_gate_beside_a_marker_of_a_later_version(
-    waiter().annotation(GATE, "etl").annotation(JOB_PLAN, "v2 gate=etl barrier=x")
+    waiter().annotation(GATE, "etl").annotation(JOB_PLAN, "v2 gate=etl queue=x")
 )]
 #[case::a_gate_beside_names_that_are_none(waiter().annotation(GATE, "etl").annotation(MUTEX, "No Name"))]
 #[case::nothing_at_all(waiter().annotation("other.io/note", "x"))]

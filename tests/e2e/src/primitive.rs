@@ -1,12 +1,30 @@
-//! Gates and mutexes, as a user would apply them.
+//! Primitives, as a user would apply them.
 
 use anyhow::Result;
 use konductor_api::gate::Gate;
 use konductor_api::mutex::Mutex;
-use serde_json::json;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, Object};
 use crate::wait;
+
+/// Creates a primitive of any kind.
+pub async fn make<P: Object>(namespace: &Namespace, name: &str, spec: Value) -> Result<P> {
+    let object = json!({
+        "apiVersion": "konductor.io/v1",
+        "kind": P::kind(&()),
+        "metadata": {"name": name},
+        "spec": spec,
+    });
+    namespace.create(object).await
+}
+
+/// Changes fields of its spec.
+pub async fn change<P: Object>(namespace: &Namespace, name: &str, spec: Value) -> Result<P> {
+    let patch = Patch::Merge(json!({"spec": spec}));
+    Ok(namespace.api::<P>().patch(name, &PatchParams::default(), &patch).await?)
+}
 
 /// Creates a gate that opens when all these Jobs have reached their states, e.g. `[("etl", "Complete")]`.
 pub async fn gate(namespace: &Namespace, name: &str, jobs: &[(&str, &str)]) -> Result<Gate> {
@@ -38,7 +56,7 @@ pub async fn mutex(namespace: &Namespace, name: &str) -> Result<Mutex> {
 pub async fn until_waiting(namespace: &Namespace, mutex: &str, count: i64) -> Result<Mutex> {
     let what = format!("awaited by {count}");
     wait::until(&namespace.api(), mutex, &what, |mutex: &Mutex| {
-        mutex.status.as_ref().is_some_and(|status| status.waiting == count)
+        mutex.status.as_ref().is_some_and(|status| status.common.waiting == count)
     })
     .await
 }
@@ -55,7 +73,10 @@ pub async fn until_held_by(namespace: &Namespace, mutex: &str, holder: &str) -> 
 /// Waits until nobody holds the mutex and nobody waits for it.
 pub async fn until_free(namespace: &Namespace, mutex: &str) -> Result<Mutex> {
     wait::until(&namespace.api(), mutex, "free", |mutex: &Mutex| {
-        mutex.status.as_ref().is_some_and(|status| status.holders.is_empty() && status.waiting == 0)
+        mutex
+            .status
+            .as_ref()
+            .is_some_and(|status| status.ledger.holders.is_empty() && status.common.waiting == 0)
     })
     .await
 }

@@ -4,17 +4,33 @@
 
 #[path = "together/admission.rs"]
 mod admission;
+#[path = "together/barrier.rs"]
+mod barrier;
 #[path = "together/crds.rs"]
 mod crds;
 #[path = "together/gate.rs"]
 mod gate;
 #[path = "together/holders.rs"]
 mod holders;
+#[path = "together/lease.rs"]
+mod lease;
+#[path = "together/looks.rs"]
+mod looks;
 #[path = "together/mutex.rs"]
 mod mutex;
+#[path = "together/once.rs"]
+mod once;
+#[path = "together/patience.rs"]
+mod patience;
+#[path = "together/rwmutex.rs"]
+mod rwmutex;
 #[path = "together/seed.rs"]
 mod seed;
+#[path = "together/semaphore.rs"]
+mod semaphore;
 #[path = "together/surface.rs"]
 mod surface;
 #[path = "together/surroundings.rs"]
 mod surroundings;
+#[path = "together/waitgroup.rs"]
+mod waitgroup;

@@ -90,7 +90,7 @@ fn message(condition: &Value) -> &str {
 
 fn job(job: &Value) -> Vec<String> {
     let annotations = serde_json::from_value(job["metadata"]["annotations"].clone()).unwrap_or_default();
-    let named: Vec<_> = PrimitiveSet::of(&annotations).entries().iter().map(ToString::to_string).collect();
+    let named: Vec<_> = PrimitiveSet::of(&annotations).primitives().map(ToString::to_string).collect();
     let mut words = vec![if named.is_empty() {
         "created; an ordinary Job, it waits for nobody".to_owned()
     } else {
@@ -128,7 +128,7 @@ fn pod(pod: &Value) -> Vec<String> {
 fn gate(object: &Value) -> Vec<String> {
     let Ok(gate) = serde_json::from_value::<Gate>(object.clone()) else { return Vec::new() };
     let status = gate.status.unwrap_or_default();
-    let why = status.conditions.iter().find(|condition| condition.type_ == OPEN);
+    let why = status.common.conditions.iter().find(|condition| condition.type_ == OPEN);
     let why = why.map(|condition| condition.message.as_str()).unwrap_or_default();
     status
         .phase
@@ -146,7 +146,7 @@ fn mutex(object: &Value, who: &str) -> Vec<Line> {
     let Ok(mutex) = serde_json::from_value::<Mutex>(object.clone()) else { return Vec::new() };
     let status = mutex.status.unwrap_or_default();
     let mut words = Vec::new();
-    for release in status.history.iter().rev() {
+    for release in status.ledger.history.iter().rev() {
         words.push(format!(
             "released by {} (token {}), because {} ({})",
             release.holder,
@@ -155,13 +155,13 @@ fn mutex(object: &Value, who: &str) -> Vec<Line> {
             release.evidence
         ));
     }
-    for holder in &status.holders {
+    for holder in &status.ledger.holders {
         words.push(format!("held by {}, token {}", holder.display(), holder.token));
         if let Some(suspect) = &holder.suspect {
             words.push(format!("its holder is suspect: {suspect}"));
         }
     }
-    for (index, waiter) in status.queue.iter().enumerate() {
+    for (index, waiter) in status.common.queue.iter().enumerate() {
         words.push(format!("place {} of its queue: {}", index + 1, waiter.display()));
     }
     words.into_iter().map(|words| Line { who: who.to_owned(), words }).collect()

@@ -67,7 +67,8 @@ mod tests {
         for definition in konductor_api::crds() {
             let table = table(&serde_json::to_value(&definition).unwrap()).unwrap();
             let wanted = match definition.spec.names.kind.as_str() {
-                "Gate" => "| `spec.conditions[].name` | string, required | ",
+                "Gate" => "| `spec.conditions[].name` | string | ",
+                "Barrier" | "WaitGroup" => "| `status.queue[].name` | string | ",
                 _ => "| `status.holders[].token` | string | ",
             };
             assert!(table.contains(wanted), "{table}");

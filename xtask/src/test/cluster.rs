@@ -161,7 +161,7 @@ fn dump(target: &Target) -> Result<PathBuf> {
     save("pods.txt", ask(&["get", "pods", "--all-namespaces", "--output=wide"]))?;
     save("events.txt", ask(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]))?;
     save("jobs.txt", ask(&["get", "jobs", "--all-namespaces", "--output=wide"]))?;
-    save("primitives.yaml", ask(&["get", "gates,mutexes", "--all-namespaces", "--output=yaml"]))?;
+    save("primitives.yaml", ask(&["get", "konductor", "--all-namespaces", "--output=yaml"]))?;
     save(
         "waiting-pods.txt",
         ask(&["describe", "pods", "--all-namespaces", "-l", "konductor.io/participant=true"]),

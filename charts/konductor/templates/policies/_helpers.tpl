@@ -11,7 +11,7 @@
 
 {{/* The annotations by which a workload takes part, in a map of that name. */}}
 {{- define "konductor.cel.participates" -}}
-['konductor.io/gate', 'konductor.io/mutex', 'konductor.io/job-plan'].exists(k, k in {{ . }})
+['konductor.io/gate', 'konductor.io/waitgroup', 'konductor.io/waitgroup-wait', 'konductor.io/barrier', 'konductor.io/barrier-wait', 'konductor.io/barrier-arrive', 'konductor.io/semaphore', 'konductor.io/rwmutex-read', 'konductor.io/rwmutex-write', 'konductor.io/mutex', 'konductor.io/lease', 'konductor.io/once', 'konductor.io/job-plan'].exists(k, k in {{ . }})
 {{- end -}}
 
 {{/* What only the operator writes, in a map of that name. */}}

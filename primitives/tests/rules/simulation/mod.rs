@@ -7,13 +7,15 @@
 
 mod kubelet;
 mod operator;
+mod truth;
 mod world;
 
 use rstest::rstest;
 
 use kubelet::Move;
 use operator::Operator;
-use world::{Broken, Checked, PREP, Scenario, World};
+use truth::{Broken, Checked};
+use world::{PREP, Scenario, World};
 
 /// A way in which somebody is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

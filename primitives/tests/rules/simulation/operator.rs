@@ -6,19 +6,22 @@ use std::rc::Rc;
 use konductor_api::annotations::GRANT;
 use konductor_api::gate::{Gate, GatePhase, GateStatus};
 use konductor_api::ledger::ParticipantKind;
+use konductor_api::members::MemberKey;
 use konductor_api::mutex::{Mutex, MutexStatus};
+use konductor_api::options::Options;
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
 use konductor_primitives::evidence::WaiterRun;
 use konductor_primitives::queue::QueueKey;
 use konductor_primitives::snapshot::{Participant, PodFacts, Snapshot};
 use konductor_primitives::step::Step;
-use konductor_primitives::verdict::{Committed, Telling, telling, withdrawn};
-use konductor_primitives::{gate, invariants, mutex};
+use konductor_primitives::verdict::{Committed, Telling, Who, telling, withdrawn};
+use konductor_primitives::{gate, mutex};
 use konductor_waiter::grant::Grant;
 
-use super::super::support::{at, name_of_gate, name_of_mutex, uid};
+use super::super::support::{at, jobs_seen, name_of_gate, name_of_mutex, uid};
 use super::Flaw;
-use super::world::{Broken, PREP, Stored, View, World};
+use super::truth::Broken;
+use super::world::{PREP, Stored, View, World};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -100,32 +103,42 @@ impl Operator {
             .seen
             .jobs
             .values()
-            .filter(|job| job.plan.contains(primitive) && !known.absent.contains(&job.uid))
-            .map(|job| Participant {
+            .filter(|job| !known.absent.contains(&job.uid))
+            .filter_map(|job| Some((job, job.plan.role(primitive)?)))
+            .map(|(job, role)| Participant {
                 kind: ParticipantKind::Job,
                 name: job.name.clone(),
                 uid: job.uid.clone(),
                 key: job.key(),
+                role,
+                member: MemberKey::Job(job.name.clone()),
+                options: Options::default(),
                 reached: true,
                 job: Some(job.sketch().facts()),
+                of_job: None,
                 pods: all
                     .values()
                     .filter(|stored| stored.job_uid.as_ref() == Some(&job.uid))
                     .map(|stored| self.facts(stored, world))
                     .collect(),
             });
-        let of_pods = all.values().filter(|stored| stored.plan.pod.contains(primitive)).map(|stored| {
+        let of_pods = all.values().filter_map(|stored| {
+            let role = stored.plan.pod.role(primitive)?;
             let pod = self.facts(stored, world);
             let created = pod.object().metadata.creation_timestamp.as_ref().unwrap().0;
-            Participant {
+            Some(Participant {
                 kind: ParticipantKind::Pod,
                 name: pod.name.clone(),
                 uid: pod.uid.clone(),
                 key: QueueKey::new(0, created, None, &pod.uid),
+                role,
+                member: pod.member(),
+                options: stored.plan.options,
                 reached: self.reached(&stored.plan, &pod.uid, primitive),
                 job: None,
+                of_job: None,
                 pods: vec![pod],
-            }
+            })
         });
         of_jobs.chain(of_pods).collect()
     }
@@ -139,8 +152,9 @@ impl Operator {
                 Kind::Mutex => self.seen.mutexes[&entry.primitive.name]
                     .status
                     .iter()
-                    .flat_map(|status| &status.holders)
+                    .flat_map(|status| &status.ledger.holders)
                     .any(|holder| holder.uid == pod_uid),
+                other => panic!("nobody here takes part in a {other:?}"),
             }
         })
     }
@@ -156,6 +170,7 @@ impl Operator {
             primitive,
             participants,
             objects: BTreeMap::new(),
+            owners: BTreeMap::new(),
             strays: known.pods.values().map(|sketch| self.facts(sketch, world)).collect(),
             absent: known.absent.clone(),
             now: at(world.second()),
@@ -168,11 +183,10 @@ impl Operator {
         let known = Known::default();
         let participants = self.participants(&name_of_gate("ready"), &known, world);
         let mut snapshot = self.snapshot(self.seen.gate.clone(), participants, &known, world);
-        let prep = self.seen.jobs[PREP].sketch().facts();
-        snapshot.objects.insert(PREP.to_owned(), prep);
+        snapshot.objects = jobs_seen(&[(PREP, self.seen.jobs[PREP].sketch())]);
         let status = gate::step(&snapshot).status;
         let before = snapshot.primitive.status.clone().unwrap_or_default();
-        invariants::gate(&snapshot.primitive.spec, &before, &status).unwrap();
+        gate::check(&snapshot.primitive, &status).unwrap();
         let unchanged = before == status;
         let what = Decision::Gate(Box::new(snapshot.primitive), status);
         self.decide(Commit { what, participants: snapshot.participants }, unchanged, world);
@@ -196,12 +210,13 @@ impl Operator {
             let mut status = step.status;
             if world.flaw == Flaw::ForgetsWhatRanBefore {
                 status
+                    .ledger
                     .holders
                     .iter_mut()
                     .flat_map(|holder| &mut holder.pods)
                     .for_each(|told| told.ran_before.clear());
             }
-            if let Err(violation) = invariants::mutex(&before, &status) {
+            if let Err(violation) = mutex::check(&snapshot.primitive, &status) {
                 return Err(Broken {
                     invariant: violation.invariant,
                     detail: format!("refused: {violation}"),
@@ -292,8 +307,10 @@ impl Operator {
                 Committed::Mutex(decided.as_ref().unwrap_or(mutex))
             }
             (Kind::Mutex, _) => Committed::Mutex(&others.mutexes[&primitive.name]),
+            (other, _) => panic!("nobody here takes part in a {other:?}"),
         };
-        telling(pod, &plan_of(pod), job_of(pod).as_deref(), committed, |_, _| None)
+        let now = pod.object().metadata.creation_timestamp.as_ref().unwrap().0;
+        telling(pod, &plan_of(pod), job_of(pod).as_ref(), committed, |_, _| None, now)
     }
 
     pub(super) fn write_patch(&mut self, which: usize, world: &mut World) -> Result<(), Broken> {
@@ -305,7 +322,8 @@ impl Operator {
     pub(super) fn lift(&self, name: &str, world: &mut World) {
         let Some(sketch) = self.seen.pods.get(name) else { return };
         let facts = sketch.facts(true);
-        let holders = world.api.mutexes.values().flat_map(|m| m.status.iter().flat_map(|s| &s.holders));
+        let holders =
+            world.api.mutexes.values().flat_map(|m| m.status.iter().flat_map(|s| &s.ledger.holders));
         let listed =
             holders.into_iter().any(|holder| holder.uid == facts.uid || holder.told(&facts.uid).is_some());
         if facts.finalizer && facts.terminal.is_some() && !listed {
@@ -348,8 +366,9 @@ fn version(pod: &PodFacts) -> String {
     pod.object().metadata.resource_version.clone().unwrap()
 }
 
-fn job_of(pod: &PodFacts) -> Option<String> {
-    pod.object().metadata.owner_references.iter().flatten().next().map(|owner| uid(&owner.name))
+fn job_of(pod: &PodFacts) -> Option<Who> {
+    let owner = pod.object().metadata.owner_references.iter().flatten().next()?;
+    Some(Who::unseen_job(&owner.name, &uid(&owner.name)))
 }
 
 fn plan_of(pod: &PodFacts) -> PodPlan {

@@ -1,4 +1,4 @@
-//! The world: an API server with compare-and-swap, two nodes, and the truth against which everything is checked.
+//! The world: an API server with compare-and-swap, and who writes to it besides the operators and the kubelets.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use konductor_api::annotations::{GATE, GRANT, JOB_PLAN, MUTEX};
-use konductor_api::gate::{Gate, GatePhase, GateStatus, JobState};
+use konductor_api::gate::{Gate, GatePhase, GateState, GateStatus};
 use konductor_api::mutex::{Mutex, MutexStatus};
 use konductor_api::participation::{Kind, PodPlan, PrimitiveSet};
 use konductor_primitives::queue::QueueKey;
@@ -15,20 +15,8 @@ use konductor_waiter::grant::{Grant, Verdict};
 
 use super::super::support::{JobSketch, PodSketch, gate, job, mutex, pod, uid};
 use super::Flaw;
-use super::kubelet::{Kubelet, Move, Outcome};
-
-/// A rule that was broken, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Broken {
-    pub(super) invariant: &'static str,
-    pub(super) detail: String,
-}
-
-pub(super) type Checked = Result<(), Broken>;
-
-fn broken(invariant: &'static str, detail: impl Into<String>) -> Checked {
-    Err(Broken { invariant, detail: detail.into() })
-}
+use super::kubelet::Kubelet;
+use super::truth::{Broken, Checked, broken};
 
 /// A Job as its controller keeps it.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
@@ -127,14 +115,14 @@ pub(super) struct World {
     milliseconds: i64,
     offset: [i64; 2],
     /// Who takes part: by pod, in which mutex, as whom. It stays true when a Job lets go of its pods.
-    takers: BTreeMap<String, Vec<(String, String)>>,
-    behind_gate: BTreeSet<String>,
+    pub(super) takers: BTreeMap<String, Vec<(String, String)>>,
+    pub(super) behind_gate: BTreeSet<String>,
     /// (mutex, pod UID, start of the waiter) of every entry that was ever committed.
     ever_listed: BTreeSet<(String, String, i64)>,
-    highest_token: BTreeMap<String, u64>,
-    gate_was_open: bool,
+    pub(super) highest_token: BTreeMap<String, u64>,
+    pub(super) gate_was_open: bool,
     completed: BTreeSet<String>,
-    passes: BTreeMap<String, u64>,
+    pub(super) passes: BTreeMap<String, u64>,
 }
 
 /// Everything that is fixed about one story.
@@ -158,7 +146,7 @@ impl World {
             api: View {
                 pods: BTreeMap::new(),
                 jobs: BTreeMap::new(),
-                gate: gate(&[(PREP, JobState::Complete)]),
+                gate: gate(&[(PREP, GateState::Complete)]),
                 mutexes: [named("a"), named("b")].into(),
                 alive: [true; 2],
             },
@@ -239,7 +227,7 @@ impl World {
 
     /// Writes a pod. A pod that is being deleted, bound to no kubelet that still has to speak and held by no finalizer
     /// goes.
-    fn store(&mut self, name: &str, sketch: PodSketch) {
+    pub(super) fn store(&mut self, name: &str, sketch: PodSketch) {
         let revision = self.next_revision();
         let kubelet = &self.kubelets[name];
         let spoken = !kubelet.bound || (kubelet.terminal.is_some() && !kubelet.unpublished);
@@ -318,58 +306,6 @@ impl World {
         let Some(sketch) = self.api.pods.get(name).map(|stored| stored.sketch.clone()) else { return };
         if sketch.revision() == Some(version) {
             self.store(name, sketch.without_finalizer());
-        }
-    }
-
-    // ---------------------------------------------------------------------------------------------- kubelets
-
-    /// What the kubelet has not heard yet.
-    pub(super) fn has_news(&self, name: &str) -> bool {
-        let kubelet = &self.kubelets[name];
-        let heard = self.news(name);
-        self.connected[kubelet.node] && heard != (kubelet.file.clone(), kubelet.must_end)
-    }
-
-    fn news(&self, name: &str) -> (String, bool) {
-        let kubelet = &self.kubelets[name];
-        let Some(sketch) = self.api.pods.get(name) else { return (kubelet.file.clone(), true) };
-        let file = sketch.object().metadata.annotations.as_ref().and_then(|all| all.get(GRANT)).cloned();
-        let ends = sketch.is_deleting() || self.is_final(name);
-        (file.unwrap_or_default(), kubelet.must_end || ends)
-    }
-
-    pub(super) fn hear(&mut self, name: &str) {
-        let (file, must_end) = self.news(name);
-        let kubelet = self.kubelets.get_mut(name).unwrap();
-        (kubelet.file, kubelet.must_end) = (file, must_end);
-    }
-
-    pub(super) fn can_publish(&self, name: &str) -> bool {
-        let kubelet = &self.kubelets[name];
-        kubelet.unpublished && self.connected[kubelet.node] && self.api.pods.contains_key(name)
-    }
-
-    pub(super) fn publish(&mut self, name: &str) {
-        let final_already = self.is_final(name);
-        let kubelet = self.kubelets.get_mut(name).unwrap();
-        kubelet.unpublished = false;
-        let sketch = kubelet.report(self.api.pods[name].sketch.clone(), final_already);
-        self.store(name, sketch);
-    }
-
-    pub(super) fn make(&mut self, name: &str, step: Move) -> Checked {
-        let clock = self.clock(self.kubelets[name].node);
-        let flaw = self.flaw;
-        match self.kubelets.get_mut(name).unwrap().make(step, clock, flaw) {
-            Outcome::Nothing => Ok(()),
-            Outcome::Passed(run) => {
-                let last = self.passes.insert(name.to_owned(), run).unwrap_or(0);
-                if run <= last {
-                    return broken("GrantSingleUse", format!("{name} passes on {run} after {last}"));
-                }
-                Ok(())
-            }
-            Outcome::Starts => self.check_start(name),
         }
     }
 
@@ -485,7 +421,7 @@ impl World {
         let stored = self.api.mutexes.get_mut(&name).unwrap();
         stored.status = Some(status.clone());
         stored.metadata.resource_version = Some(revision.to_string());
-        for holder in &status.holders {
+        for holder in &status.ledger.holders {
             for told in &holder.pods {
                 self.ever_listed.insert((
                     name.clone(),
@@ -513,108 +449,5 @@ impl World {
         self.api.gate.status = Some(status.clone());
         self.api.gate.metadata.resource_version = Some(revision.to_string());
         Ok(true)
-    }
-
-    // ----------------------------------------------------------------------------------------------- checks
-
-    fn check_mutex(&mut self, name: &str, before: &MutexStatus, after: &MutexStatus) -> Checked {
-        if after.holders.len() > 1 {
-            return broken("LedgerExclusion", format!("{name} has {} holders", after.holders.len()));
-        }
-        for old in &before.holders {
-            let stays = after.holders.iter().any(|holder| holder.uid == old.uid && holder.token == old.token);
-            if stays {
-                continue;
-            }
-            let same = after.holders.iter().any(|holder| holder.uid == old.uid);
-            let recorded = after.history.iter().any(|release| release.token == old.token);
-            if same && !recorded {
-                return broken("GrantIdempotent", format!("{} gets another token", old.display()));
-            }
-            if !recorded {
-                return broken("ReleaseNeedsEvidence", format!("{} vanishes from {name}", old.display()));
-            }
-            for told in &old.pods {
-                if self.kubelets[&told.name].is_critical() {
-                    return broken("ReleaseNeedsEvidence", format!("{} still runs", told.name));
-                }
-                let Some(sketch) = self.api.pods.get(&told.name) else { continue };
-                let facts = sketch.facts(true);
-                let go = facts.grant.as_ref().is_some_and(|grant| grant.verdict == Verdict::Go);
-                if go && !facts.deleting && facts.terminal.is_none() {
-                    return broken("WithdrawBeforeRelease", format!("{} could still read go", told.name));
-                }
-            }
-        }
-        for fresh in &after.holders {
-            let known = before.holders.iter().any(|old| old.uid == fresh.uid && old.token == fresh.token);
-            let token: u64 = fresh.token.parse().unwrap();
-            let highest = self.highest_token.entry(name.to_owned()).or_default();
-            if !known && token <= *highest {
-                return broken("TokenMonotone", format!("{token} after {highest}"));
-            }
-            *highest = token.max(*highest);
-        }
-        Ok(())
-    }
-
-    /// Is that pod in the list of that holder right now?
-    fn lists(&self, mutex: &str, taker: &str, pod_uid: &str) -> bool {
-        let mut holders = self.api.mutexes[mutex].status.iter().flat_map(|status| &status.holders);
-        holders.any(|holder| holder.uid == taker && holder.told(pod_uid).is_some())
-    }
-
-    fn check_start(&self, name: &str) -> Checked {
-        for (mutex, taker) in &self.takers[name] {
-            if !self.lists(mutex, taker, &self.kubelets[name].uid) {
-                return broken("NoUnguardedStart", format!("{name} starts without {mutex}"));
-            }
-        }
-        if self.behind_gate.contains(name) && !self.gate_was_open {
-            return broken("NoUnguardedStart", format!("{name} starts before its gate is open"));
-        }
-        self.check_exclusion()
-    }
-
-    /// By what runs on the nodes, not by any ledger.
-    fn check_exclusion(&self) -> Checked {
-        for mutex in self.api.mutexes.keys() {
-            let running: BTreeSet<_> = self
-                .kubelets
-                .values()
-                .filter(|kubelet| kubelet.is_critical())
-                .flat_map(|kubelet| &self.takers[&kubelet.pod])
-                .filter(|(name, _)| name == mutex)
-                .map(|(_, taker)| taker)
-                .collect();
-            if running.len() > 1 {
-                return broken("MutualExclusion", format!("{running:?} run at once under {mutex}"));
-            }
-        }
-        Ok(())
-    }
-
-    // -------------------------------------------------------------------------------------------- the end
-
-    /// Who has not got through although nothing goes wrong any more.
-    pub(super) fn left_waiting(&self) -> Vec<String> {
-        let pods = self.kubelets.values().filter(|kubelet| kubelet.bound && kubelet.terminal.is_none());
-        let jobs = self.api.jobs.values().filter(|job| !job.is_over());
-        pods.map(|kubelet| kubelet.pod.clone()).chain(jobs.map(|job| job.name.clone())).collect()
-    }
-
-    /// Pods that a deleted Job let go of and that do not run.
-    pub(super) fn left_behind(&self) -> Vec<String> {
-        let left = self.api.pods.iter().filter(|(name, sketch)| {
-            !sketch.facts(true).understood && !sketch.is_deleting() && !self.kubelets[*name].is_critical()
-        });
-        left.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Does the ledger still name somebody?
-    pub(super) fn held(&self) -> Vec<String> {
-        let holders =
-            self.api.mutexes.values().flat_map(|mutex| mutex.status.iter().flat_map(|s| &s.holders));
-        holders.map(konductor_api::ledger::Holder::display).collect()
     }
 }

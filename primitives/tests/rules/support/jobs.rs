@@ -46,6 +46,18 @@ impl JobSketch {
         self
     }
 
+    /// Its controller started it then.
+    pub(crate) fn started(mut self, second: i64) -> Self {
+        self.0.status.get_or_insert_default().start_time = Some(time(second));
+        self
+    }
+
+    /// Pods of it run.
+    pub(crate) fn running(mut self) -> Self {
+        self.0.status.get_or_insert_default().active = Some(1);
+        self
+    }
+
     pub(crate) fn deleting(mut self) -> Self {
         self.0.metadata.deletion_timestamp = Some(time(100));
         self

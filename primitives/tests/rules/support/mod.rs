@@ -5,15 +5,21 @@
 mod jobs;
 mod ledgers;
 mod pods;
+mod steps;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub(crate) use jobs::{JobSketch, job};
 pub(crate) use ledgers::{
-    gate, holder, is_ready, mutex, name_of_gate, name_of_mutex, of_job, of_pod, snapshot, told,
+    Says, failed, gate, gate_on, held_by, holder, jobs_seen, mutex, name_of, name_of_gate, name_of_mutex,
+    of_job, of_pod, on_job, snapshot, succeeded, told, waits, works,
 };
 pub(crate) use pods::{PodSketch, pod};
+pub(crate) use steps::{
+    Primitive, commit, commit_as, edit, entrance, fresh, holders, is_closed, is_in, is_never, is_ready,
+    message, queue, reason_of,
+};
 
 /// So many seconds after the tests begin.
 pub(crate) fn at(seconds: i64) -> Timestamp {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use konductor_api::annotations::{FINALIZER, GRANT, WAITER_CONTAINER};
-use konductor_primitives::snapshot::PodFacts;
+use konductor_primitives::snapshot::{NodeState, PodFacts};
 use konductor_waiter::grant::{Grant, Verdict};
 
 use super::{at, time, uid};
@@ -15,12 +15,12 @@ use super::{at, time, uid};
 #[derive(Clone, Debug)]
 pub(crate) struct PodSketch {
     pod: Pod,
-    node_alive: bool,
+    node_state: NodeState,
 }
 
 /// A pod of policy Never with our waiter and one container, `main`, on a node that is alive; nothing has started.
 pub(crate) fn pod(name: &str) -> PodSketch {
-    let mut sketch = PodSketch { pod: Pod::default(), node_alive: true };
+    let mut sketch = PodSketch { pod: Pod::default(), node_state: NodeState::Alive };
     sketch.pod.metadata.name = Some(name.to_owned());
     sketch.pod.metadata.uid = Some(uid(name));
     sketch.pod.metadata.creation_timestamp = Some(time(0));
@@ -93,7 +93,19 @@ impl PodSketch {
     }
 
     pub(crate) fn on_a_silent_node(mut self) -> Self {
-        self.node_alive = false;
+        self.node_state = NodeState::Silent;
+        self
+    }
+
+    /// An administrator says that the machine is off.
+    pub(crate) fn on_a_node_out_of_service(mut self) -> Self {
+        self.node_state = NodeState::OutOfService;
+        self
+    }
+
+    /// Somebody removed the node.
+    pub(crate) fn on_a_node_that_is_gone(mut self) -> Self {
+        self.node_state = NodeState::Gone;
         self
     }
 
@@ -167,11 +179,25 @@ impl PodSketch {
         self
     }
 
+    /// Another object of the same name.
+    pub(crate) fn made_again(mut self) -> Self {
+        self.pod.metadata.uid = self.pod.metadata.uid.map(|uid| format!("{uid}-again"));
+        self
+    }
+
     /// That Job controls it.
-    pub(crate) fn of_job(mut self, name: &str) -> Self {
+    pub(crate) fn of_job(self, name: &str) -> Self {
+        self.owned_by("batch/v1", "Job", name)
+    }
+
+    pub(crate) fn of_stateful_set(self, name: &str) -> Self {
+        self.owned_by("apps/v1", "StatefulSet", name)
+    }
+
+    fn owned_by(mut self, api_version: &str, kind: &str, name: &str) -> Self {
         self.pod.metadata.owner_references = Some(vec![OwnerReference {
-            api_version: "batch/v1".to_owned(),
-            kind: "Job".to_owned(),
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
             name: name.to_owned(),
             uid: uid(name),
             controller: Some(true),
@@ -387,6 +413,6 @@ impl PodSketch {
     }
 
     pub(crate) fn facts(&self) -> PodFacts {
-        PodFacts::of(&self.pod, self.node_alive)
+        PodFacts::of(&self.pod, self.node_state)
     }
 }

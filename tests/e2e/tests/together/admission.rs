@@ -34,7 +34,7 @@ async fn bad_annotations_are_refused_with_path_reason_and_example() {
             ("konductor.io/mutx", "db", "did you mean konductor.io/mutex"),
             ("konductor.io/Gate", "ready", "konductor.io/gate"),
             ("konductor.io/flag", "db", "unknown annotation"),
-            ("konductor.io/semaphore", "db", "this version"),
+            ("konductor.io/sidecar", "auto", "this version"),
             (MUTEX, "", "empty"),
             (MUTEX, "a,,b", "name 2 of 3 is empty"),
             (MUTEX, "Data_Base", "Data_Base"),

@@ -89,7 +89,7 @@ async fn a_failed_job_fails_at_once_whoever_waits_for_it_and_nothing_of_them_run
         let conditions = train.status.and_then(|status| status.conditions).unwrap_or_default();
         for type_ in [FAILURE_TARGET, "Failed"] {
             let condition = conditions.iter().find(|known| known.type_ == type_).unwrap();
-            assert_eq!(condition.reason.as_deref(), Some(reason::GATE_FAILED), "{condition:?}");
+            assert_eq!(condition.reason.as_deref(), Some(reason::JOB_DENIED), "{condition:?}");
             let message = condition.message.as_deref().unwrap_or_default();
             assert!(message.contains("ready") && message.contains("data"), "{message}");
         }
@@ -150,7 +150,7 @@ async fn all_pods_of_a_gated_job_and_each_pod_of_a_gated_template_start_once_it_
         }
         // One Job and three pods.
         wait::until(&namespace.api::<Gate>(), "ready", "awaited by four", |gate| {
-            gate.status.as_ref().is_some_and(|status| status.waiting == 4)
+            gate.status.as_ref().is_some_and(|status| status.common.waiting == 4)
         })
         .await?;
         assert_eq!(history.runs().await?, []);

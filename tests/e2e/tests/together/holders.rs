@@ -177,13 +177,13 @@ async fn a_pod_that_is_deleted_while_it_waits_leaves_the_queue_and_nothing_of_it
         pods.delete("second", &DeleteParams::default()).await?;
         wait::until_gone(&pods, "second").await?;
         let mutex = primitive::until_waiting(namespace, "db", 1).await?.status.unwrap_or_default();
-        assert_eq!(mutex.queue[0].name, "third");
+        assert_eq!(mutex.common.queue[0].name, "third");
 
         until_pod(namespace, "holder", "running", is_running).await?;
         pods.delete("holder", &DeleteParams::default()).await?;
         until_pod(namespace, "third", "through", has_succeeded).await?;
         let mutex = primitive::until_free(namespace, "db").await?.status.unwrap_or_default();
-        let released: Vec<_> = mutex.history.iter().map(|release| release.holder.as_str()).collect();
+        let released: Vec<_> = mutex.ledger.history.iter().map(|release| release.holder.as_str()).collect();
         assert_eq!(released, ["pod/third", "pod/holder"]);
         assert!(history.runs_of("second").await?.is_empty());
         Ok(())

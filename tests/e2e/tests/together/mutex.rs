@@ -201,7 +201,7 @@ async fn tokens_rise_also_when_the_mutex_is_deleted_and_created_anew() {
                 tokens.push(konductor_e2e::shared::termination_message(&done).parse::<u64>()?);
             }
             let mutex = primitive::until_free(namespace, "db").await?;
-            let last = mutex.status.and_then(|status| status.last_token);
+            let last = mutex.status.and_then(|status| status.ledger.last_token);
             assert_eq!(last, tokens.last().map(ToString::to_string));
             namespace.api::<Mutex>().delete("db", &DeleteParams::default()).await?;
         }
@@ -278,7 +278,7 @@ async fn the_next_one_starts_while_the_last_ones_sidecar_is_still_stopping() {
         assert!(!has_succeeded(&last), "the sidecar was not stubborn enough to test anything");
         one_at_a_time(&history.runs().await?, |run| run.pod.clone())?;
         let mutex = primitive::until_free(namespace, "db").await?.status.unwrap_or_default();
-        let released = mutex.history.iter().find(|release| release.holder == "pod/last");
+        let released = mutex.ledger.history.iter().find(|release| release.holder == "pod/last");
         assert_eq!(released.map(|release| release.evidence), Some(Evidence::P2));
         Ok(())
     })

@@ -1,0 +1,64 @@
+//! Options: how somebody waits.
+//!
+//! Pure. One object's options are about all that this object takes part in. Read from annotations by
+//! [`crate::annotations`]; what must stay true: a word that is not known is refused, never taken for the default.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::duration::GoDuration;
+
+/// How an object waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Higher goes first; `None`: what the primitive says, else 0.
+    pub priority: Option<i32>,
+    /// How long it waits at most, for everything together, from its queue stamp.
+    pub timeout: Option<GoDuration>,
+    /// What then.
+    pub on_timeout: OnTimeout,
+    /// What if it would have to wait at all.
+    pub on_busy: OnBusy,
+}
+
+/// What becomes of somebody whose time is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// It fails.
+    #[default]
+    Fail,
+    /// A Job is completed without having run.
+    Skip,
+    /// It starts all the same. Only where nothing is held.
+    Proceed,
+}
+
+/// What becomes of somebody who would have to wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBusy {
+    /// It waits.
+    #[default]
+    Wait,
+    /// A Job is completed without having run.
+    Skip,
+    /// It fails.
+    Fail,
+}
+
+impl Options {
+    /// When the patience of somebody ends who has waited since then.
+    pub fn deadline(&self, since: Timestamp) -> Option<Timestamp> {
+        since.checked_add(SignedDuration::from_nanos(self.timeout?.as_nanoseconds())).ok()
+    }
+}
+
+impl OnTimeout {
+    /// Every word.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("fail", Self::Fail), ("skip", Self::Skip), ("proceed", Self::Proceed)];
+}
+
+impl OnBusy {
+    /// Every word.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("wait", Self::Wait), ("skip", Self::Skip), ("fail", Self::Fail)];
+}
