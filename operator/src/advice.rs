@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::conditions;
 use konductor_api::participation::PrimitiveRef;
-use konductor_primitives::snapshot::PodFacts;
+use konductor_primitives::facts::PodFacts;
 use konductor_primitives::verdict::Wait;
 use serde_json::json;
 use tokio::time::Instant;

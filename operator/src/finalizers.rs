@@ -6,7 +6,7 @@
 //! No release waits for this.
 
 use konductor_api::annotations::FINALIZER;
-use konductor_primitives::snapshot::PodFacts;
+use konductor_primitives::facts::PodFacts;
 use serde_json::{Value, json};
 
 use crate::client::CallError;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
-use konductor_primitives::snapshot::NodeState;
+use konductor_primitives::facts::NodeState;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
@@ -66,18 +66,29 @@ impl Known {
     }
 }
 
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn is_tainted(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
+/// Does an administrator say that it is off, and is it not Ready?
+pub(crate) fn is_out_of_service(node: &Node) -> bool {
+    is_tainted(node) && !is_ready(node)
+}
+
 impl Nodes {
     /// A node as it is now.
     pub(crate) fn set_node(&self, node: &Node) {
-        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let ready =
-            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
         let name = node.metadata.name.clone().unwrap_or_default();
         let mut nodes = self.known();
         let known = nodes.entry(name).or_default();
-        known.ready = ready;
-        known.out_of_service = taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE);
+        known.ready = is_ready(node);
+        known.out_of_service = is_tainted(node);
         known.absence = Absence::None;
     }
 

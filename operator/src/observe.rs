@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::ledger::ParticipantKind;
 use konductor_api::options::Options;
 use konductor_api::participation::{PrimitiveRef, PrimitiveSet, Role};
+use konductor_primitives::facts::{JobFacts, NodeState, PodFacts};
 use konductor_primitives::queue::QueueKey;
-use konductor_primitives::snapshot::{JobFacts, NodeState, OfJob, Participant, PodFacts};
+use konductor_primitives::snapshot::{OfJob, Participant};
 use konductor_primitives::step::Lookup;
 use konductor_primitives::verdict::{self, Who};
 use kube::{Api, Resource};
@@ -22,6 +23,7 @@ use kube::{Api, Resource};
 use crate::caches::Caches;
 use crate::client::{CallError, call};
 use crate::index::{self, ObjectKey};
+use crate::nodes;
 use crate::reconcile::Context;
 use crate::rules::Read;
 
@@ -30,6 +32,8 @@ use crate::rules::Read;
 pub(crate) struct Known {
     pub(crate) pods: BTreeMap<String, Arc<Pod>>,
     pub(crate) jobs: BTreeMap<String, Arc<Job>>,
+    /// By name: nodes of pods that were asked for, where somebody vouches that they are off.
+    pub(crate) nodes: BTreeMap<String, NodeState>,
     /// By name: Jobs that were asked for without a UID.
     pub(crate) owners: BTreeMap<String, JobFacts>,
     /// See [`Lookup::key`].
@@ -77,7 +81,7 @@ pub(crate) fn participants(
     let of_pods = pods.iter().filter(|(uid, _)| !known.absent.contains(*uid)).filter_map(|(uid, pod)| {
         let plan = index::plan_of(&pod.metadata);
         let role = plan.pod.role(primitive)?;
-        let facts = facts(caches, pod);
+        let facts = known.facts(caches, pod);
         let who = Who::pod(&facts, &plan);
         let after_job = plan.job.is_empty()
             || job_who(caches, namespace, &pod.metadata).is_some_and(|job| {
@@ -131,17 +135,38 @@ fn pods_of_job(caches: &Caches, job_uid: &str, known: &Known) -> Vec<PodFacts> {
             pods.insert(uid.clone(), Arc::clone(pod));
         }
     }
-    pods.iter().filter(|(uid, _)| !known.absent.contains(*uid)).map(|(_, pod)| facts(caches, pod)).collect()
+    pods.iter()
+        .filter(|(uid, _)| !known.absent.contains(*uid))
+        .map(|(_, pod)| known.facts(caches, pod))
+        .collect()
 }
 
 fn is_of_job(pod: &Pod, job_uid: &str) -> bool {
     index::job_of(&pod.metadata).is_some_and(|job| job.uid == job_uid)
 }
 
-/// The facts of one pod, with what is known of its node.
-pub(crate) fn facts(caches: &Caches, pod: &Pod) -> PodFacts {
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-    PodFacts::of(pod, node.map_or(NodeState::Silent, |node| caches.nodes.state(node)))
+/// The facts of one pod, with what the caches know of its node.
+pub(crate) fn facts(caches: &Caches, pod: &Arc<Pod>) -> PodFacts {
+    PodFacts::shared(pod, node_of(pod).map_or(NodeState::Silent, |node| caches.nodes.state(node)))
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+impl Known {
+    /// The same, with what this reconcile has read of its node itself.
+    pub(crate) fn facts(&self, caches: &Caches, pod: &Arc<Pod>) -> PodFacts {
+        match node_of(pod).and_then(|node| self.nodes.get(node)) {
+            Some(state) => PodFacts::shared(pod, *state),
+            None => facts(caches, pod),
+        }
+    }
+
+    /// What was read before the primitive was read again proves nothing about what is decided on now.
+    pub(crate) fn forget_what_may_change(&mut self) {
+        *self = Self { absent: std::mem::take(&mut self.absent), ..Self::default() };
+    }
 }
 
 /// Is everything that the set takes before this primitive satisfied, as far as the caches know? Late if they lag; a
@@ -174,6 +199,7 @@ pub(crate) async fn look(
             ParticipantKind::Pod => {
                 let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
                 let found = call(api.get_opt(&lookup.name)).await?;
+                look_at_node(context, found.as_ref(), known).await?;
                 note(found, lookup, &mut known.pods, &mut known.absent);
             }
             ParticipantKind::Job => {
@@ -186,6 +212,23 @@ pub(crate) async fn look(
             }
         }
     }
+    Ok(())
+}
+
+/// Whether somebody still vouches that the machine of this pod is off. That a node came back may not have been seen yet.
+async fn look_at_node(context: &Context, pod: Option<&Pod>, known: &mut Known) -> Result<(), CallError> {
+    let Some(name) = pod.and_then(|pod| pod.spec.as_ref()?.node_name.as_deref()) else { return Ok(()) };
+    let state = context.caches.nodes.state(name);
+    if matches!(state, NodeState::Alive | NodeState::Silent) {
+        return Ok(());
+    }
+    let api: Api<Node> = Api::all(context.client.clone());
+    let state = match call(api.get_opt(name)).await? {
+        None => state,
+        Some(node) if nodes::is_out_of_service(&node) => NodeState::OutOfService,
+        Some(_) => NodeState::Silent,
+    };
+    known.nodes.insert(name.to_owned(), state);
     Ok(())
 }
 

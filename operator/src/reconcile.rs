@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use konductor_api::ledger::Holder;
 use konductor_api::participation::PrimitiveRef;
 use konductor_primitives::describe::differ_in_queue_only;
+use konductor_primitives::invariants::Violation;
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 
 use crate::advice::{self, Advisor};
 use crate::caches::Caches;
@@ -96,12 +97,30 @@ pub(crate) async fn work(context: Arc<Context>) {
         if let Err(error) = outcome {
             if let ReconcileError::Commit(CommitError::Invariant(violation)) = &error {
                 context.telemetry.violated(violation);
+                complain(&context, &key, violation);
             }
             context.telemetry.failed(&key, error.category());
             tracing::warn!(?key, category = error.category(), "not through yet: {error}");
             context.queue.add_after(key.clone(), RETRY);
         }
         context.queue.done(&key);
+    }
+}
+
+/// A ledger that was not written because it would have broken a rule: a bug of ours, and somebody waits because of it.
+fn complain(context: &Context, key: &Key, violation: &Violation) {
+    let Key::Primitive(namespace, primitive) = key else { return };
+    let about = of_kind!(primitive.kind, P => {
+        P::shelf(&context.caches).get(namespace, &primitive.name).map(|object| object.object_ref(&()))
+    });
+    if let Some(about) = about {
+        context.announcer.announce(Happening {
+            about,
+            related: None,
+            warning: true,
+            reason: "InvariantViolated",
+            note: format!("not written, because it would break {violation}; please report it"),
+        });
     }
 }
 
@@ -140,7 +159,8 @@ async fn settle<P: Rule>(
             objects: sight::look(&context.caches, namespace, primitive, &present.targets()),
             primitive: (*present).clone(),
             participants,
-            strays: known.pods.values().map(|pod| observe::facts(&context.caches, pod)).collect(),
+            strays: known.pods.values().map(|pod| known.facts(&context.caches, pod)).collect(),
+            fresh: known.pods.keys().cloned().collect(),
             owners: known.owners.clone(),
             absent: known.absent.clone(),
             now: Timestamp::now(),
@@ -172,6 +192,7 @@ async fn settle<P: Rule>(
                 return Ok(Settled { object: Some(committed), participants, step: Some(step), known });
             }
             Commit::Conflict | Commit::Gone => {
+                known.forget_what_may_change();
                 object = call(api.get_opt(&primitive.name)).await?.map(Arc::new);
                 match &object {
                     Some(fresh) => P::shelf(&context.caches).put(fresh),

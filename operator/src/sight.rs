@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use konductor_api::gate::GateConditionType;
 use konductor_api::participation::{Kind, PrimitiveRef};
+use konductor_primitives::facts::JobFacts;
 use konductor_primitives::looked::{Looked, PrimitiveFacts, Target};
-use konductor_primitives::snapshot::JobFacts;
 
 use crate::caches::Caches;
 use crate::index::{Key, ObjectKey};

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::PARTICIPANT_LABEL;
-use konductor_primitives::snapshot::PodFacts;
+use konductor_primitives::facts::PodFacts;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;

@@ -21,8 +21,9 @@ use konductor_api::members::MemberKey;
 use konductor_api::options::Options;
 use konductor_api::participation::Role;
 use konductor_api::semaphore::{Semaphore, SemaphoreSpec};
+use konductor_primitives::facts::PodFacts;
 use konductor_primitives::queue::QueueKey;
-use konductor_primitives::snapshot::{Participant, PodFacts, Snapshot};
+use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::{barrier, semaphore};
 use serde_json::json;
 
@@ -89,6 +90,7 @@ fn snapshot<P>(primitive: P, participants: Vec<Participant>) -> Snapshot<P> {
         objects: BTreeMap::new(),
         owners: BTreeMap::new(),
         strays: Vec::new(),
+        fresh: BTreeSet::new(),
         absent: BTreeSet::new(),
         now: now(),
     }

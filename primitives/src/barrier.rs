@@ -24,10 +24,11 @@ use konductor_api::members::{MemberKey, Members};
 use konductor_api::participation::Role;
 
 use crate::describe::{Says, describe};
+use crate::entrance::{Asker, Entrance};
+use crate::facts::{PodFacts, to_the_second};
 use crate::invariants::Violation;
-use crate::snapshot::{Participant, PodFacts, Snapshot, to_the_second};
+use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Lookup, Step};
-use crate::verdict::{Asker, Entrance};
 
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Barrier>) -> Step<BarrierStatus> {

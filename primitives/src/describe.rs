@@ -5,12 +5,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use konductor_api::conditions::{self, Claimed, READY, STALLED, reason};
+use konductor_api::conditions::{self, Claimed, HELD, READY, STALLED, reason};
 use konductor_api::duration::GoDuration;
-use konductor_api::ledger::{Common, Mode, QUEUE_SHOWN, Status, Waiter};
+use konductor_api::ledger::{Common, Holder, Mode, QUEUE_SHOWN, Status, Waiter};
 use konductor_api::participation::Role;
 
-use crate::snapshot::{Participant, to_the_second};
+use crate::facts::to_the_second;
+use crate::snapshot::Participant;
 
 /// Messages of conditions may have 32 kB; nobody reads a quarter of that.
 const MESSAGE_CHARACTERS: usize = 8 * 1024;
@@ -60,6 +61,15 @@ pub(crate) fn describe(
         let claimed = Claimed { type_, status, reason, message };
         conditions::set(&mut common.conditions, claimed, generation, to_the_second(now).0);
     }
+}
+
+/// What is said of what one can hold at a time.
+pub(crate) fn alone(holder: Option<&Holder>, ttl: Option<GoDuration>) -> Says {
+    let (value, reason, message) = match holder {
+        Some(holder) => (true, reason::LOCKED, format!("held by {}", holder.display())),
+        None => (false, reason::UNLOCKED, "nobody holds it".to_owned()),
+    };
+    Says { domain: HELD, value, reason, message, note: ttl_note(ttl), stalled: None }
 }
 
 /// What is said of a `ttl` of a kind that can be held.

@@ -18,11 +18,12 @@ use konductor_api::ledger::ParticipantKind;
 
 use crate::clock;
 use crate::describe::{Says, describe};
+use crate::entrance::{Asker, Entrance};
+use crate::facts::{JobFacts, to_the_second};
 use crate::invariants::Violation;
 use crate::looked::{Looked, ObjectFacts, PrimitiveFacts, Target};
-use crate::snapshot::{JobFacts, Participant, Snapshot, to_the_second};
+use crate::snapshot::{Participant, Snapshot};
 use crate::step::Step;
-use crate::verdict::{Asker, Entrance};
 
 /// As long as the field may be.
 const MESSAGE_CHARACTERS: usize = 512;

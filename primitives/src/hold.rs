@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
 use konductor_waiter::grant::Verdict;
 
-use crate::snapshot::{NodeState, Participant, PodFacts, Snapshot};
+use crate::facts::{NodeState, PodFacts};
+use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Lookup, Withdrawal};
 
 /// What becomes of an entry.
@@ -50,6 +51,9 @@ enum Body<'a> {
     /// Its end is proven, but the pod is neither terminal nor being deleted.
     Done(&'a PodFacts, Evidence),
     Alive(&'a PodFacts),
+    /// Somebody vouches for its end, as far as a cache tells: an attestation is no fact that stays, for the machine may be
+    /// back and the pod hold anew.
+    Doubted(&'a PodFacts),
     /// Not in the snapshot.
     Unseen,
 }
@@ -66,7 +70,7 @@ pub fn judge<P>(
 ) -> Fate {
     let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, participant, snapshot))).collect();
     for (told, body) in &bodies {
-        if matches!(body, Body::Unseen) {
+        if matches!(body, Body::Unseen | Body::Doubted(_)) {
             lookups.push(Lookup {
                 kind: ParticipantKind::Pod,
                 name: told.name.clone(),
@@ -146,7 +150,7 @@ fn leave(bodies: &[(&ToldPod, Body<'_>)], outcome: Outcome) -> Fate {
         .iter()
         .filter_map(|(_, body)| match body {
             Body::Gone(evidence) | Body::Done(_, evidence) => Some(*evidence),
-            Body::Alive(_) | Body::Unseen => None,
+            Body::Alive(_) | Body::Doubted(_) | Body::Unseen => None,
         })
         .min();
     // Nobody left in the list: a Job whose told pods were all taken out of it on the kubelet's last word.
@@ -163,7 +167,8 @@ fn body<'a, P>(told: &ToldPod, participant: Option<&'a Participant>, snapshot: &
         (Some(end), _) if end.evidence == Evidence::P2 && !pod.deleting => Body::Done(pod, end.evidence),
         (Some(end), _) => Body::Gone(end.evidence),
         // Whoever vouches for a machine that is off may be wrong: the pod finds its verdict withdrawn.
-        (None, Some(evidence)) => Body::Done(pod, evidence),
+        (None, Some(evidence)) if snapshot.fresh.contains(&pod.uid) => Body::Done(pod, evidence),
+        (None, Some(_)) => Body::Doubted(pod),
         (None, None) => Body::Alive(pod),
     }
 }
@@ -202,7 +207,7 @@ fn stay(holder: &Holder, bodies: &[(&ToldPod, Body<'_>)], participant: Option<&P
         );
     }
     let suspect = bodies.iter().find_map(|(_, body)| match body {
-        Body::Alive(pod) => suspicion(pod),
+        Body::Alive(pod) | Body::Doubted(pod) => suspicion(pod),
         _ => None,
     });
     Holder { pods, suspect, ..holder.clone() }

@@ -11,12 +11,12 @@
 use konductor_api::lease::{Lease, LeasePhase, LeaseStatus};
 use konductor_api::ledger::Holder;
 
+use crate::describe::alone;
+use crate::entrance::{Asker, Entrance, held};
 use crate::invariants::{self, Violation};
-use crate::mutex::alone;
 use crate::snapshot::Snapshot;
 use crate::step::Step;
 use crate::turn::{May, Turn};
-use crate::verdict::{Asker, Entrance, held};
 
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Lease>) -> Step<LeaseStatus> {

@@ -1,10 +1,11 @@
 //! The rules of Konductor: what each primitive does, as pure functions.
 //!
-//! In the order in which data passes: [`evidence`] (what a pod's status proves) -> [`snapshot`] (all that a step may
-//! know) -> [`queue`], [`token`] -> [`step`] (what a step answers) -> [`hold`] (when does one hold end, which of its
+//! In the order in which data passes: [`evidence`] (what a pod's status proves) -> [`facts`] (of pods and Jobs) ->
+//! [`snapshot`] (all that a step may know) -> [`queue`], [`token`] -> [`step`] (what a step answers) -> [`hold`] (when does one hold end, which of its
 //! pods may be told), [`turn`] (who leaves, waits and enters; shared by all that can be held) -> a rule file each:
 //! [`gate`], [`waitgroup`], [`barrier`], [`semaphore`], [`rwmutex`], [`mutex`], [`lease`], [`once`] (each with `step`,
-//! `entrance` and `check`) -> [`invariants`] (checked before every write) -> [`verdict`] (what a pod or Job is told,
+//! `entrance` and `check`) -> [`invariants`] (checked before every write) -> [`committed`] and [`entrance`] (where
+//! somebody stands at one primitive) -> [`verdict`] (what a pod or Job is told,
 //! from what was committed). [`describe`] is what people read of it; [`looked`] and the clock are what gates look at.
 //!
 //! What must stay true: no I/O, no clock, no random, no client; the same snapshot gives the same step in the operator,
@@ -13,8 +14,11 @@
 
 pub mod barrier;
 mod clock;
+pub mod committed;
 pub mod describe;
+pub mod entrance;
 pub mod evidence;
+pub mod facts;
 pub mod gate;
 pub mod hold;
 pub mod invariants;

@@ -6,16 +6,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use konductor_api::barrier::BarrierPhase;
-use konductor_api::gate::{GateCondition, GateConditionType, GatePhase, GateState};
-use konductor_api::ledger::Holder;
-use konductor_api::once::OncePhase;
-use konductor_api::waitgroup::WaitGroupPhase;
+use konductor_api::gate::{GateCondition, GateConditionType, GateState};
 use serde_json::Value;
 
-use crate::gate;
-use crate::snapshot::JobFacts;
-use crate::verdict::Committed;
+use crate::facts::JobFacts;
 
 /// An object that a condition names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,70 +155,4 @@ fn unfinished(object: &Value) -> Option<String> {
         if object["kind"] == "Deployment" { "/status/availableReplicas" } else { "/status/readyReplicas" };
     let ready = number(at).unwrap_or(0);
     (ready < wanted).then(|| format!("{ready} of {wanted} replicas are ready"))
-}
-
-impl PrimitiveFacts {
-    /// Reads them off a primitive; `None` if there is none.
-    pub fn of(committed: Committed<'_>) -> Option<Self> {
-        let held = |holders: Option<&Vec<Holder>>, yes, no| {
-            if holders.is_some_and(|holders| !holders.is_empty()) { yes } else { no }
-        };
-        let mut free = 0;
-        let mut hopeless = None;
-        let (metadata, state) = match committed {
-            Committed::Missing => return None,
-            Committed::Gate(object) => {
-                let phase = gate::phase(object);
-                hopeless = (phase == Some(GatePhase::Failed)).then(|| "has failed".to_owned());
-                let open = phase == Some(GatePhase::Open);
-                (&object.metadata, if open { GateState::Open } else { GateState::Closed })
-            }
-            Committed::Barrier(object) => {
-                let phase = object.status.as_ref().and_then(|status| status.phase);
-                hopeless = match phase {
-                    Some(BarrierPhase::Failed) => Some("has failed".to_owned()),
-                    Some(BarrierPhase::Open) => Some("is open for good".to_owned()),
-                    _ => None,
-                };
-                let open = phase == Some(BarrierPhase::Open);
-                (&object.metadata, if open { GateState::Open } else { GateState::Closed })
-            }
-            Committed::WaitGroup(object) => {
-                let done =
-                    object.status.as_ref().and_then(|status| status.phase) == Some(WaitGroupPhase::Done);
-                (&object.metadata, if done { GateState::Zero } else { GateState::NonZero })
-            }
-            Committed::Semaphore(object) => {
-                let in_use = object.status.as_ref().map_or(0, |status| status.in_use);
-                free = object.spec.permits - in_use;
-                (&object.metadata, GateState::Available)
-            }
-            Committed::RWMutex(object) => {
-                let holders = object.status.as_ref().map(|status| &status.ledger.holders);
-                (&object.metadata, held(holders, GateState::Locked, GateState::Unlocked))
-            }
-            Committed::Mutex(object) => {
-                let holders = object.status.as_ref().map(|status| &status.ledger.holders);
-                (&object.metadata, held(holders, GateState::Locked, GateState::Unlocked))
-            }
-            Committed::Lease(object) => {
-                let holders = object.status.as_ref().map(|status| &status.ledger.holders);
-                (&object.metadata, held(holders, GateState::Acquired, GateState::Available))
-            }
-            Committed::Once(object) => {
-                let status = object.status.as_ref().filter(|status| status.key == object.spec.key);
-                let phase = status.and_then(|status| status.phase);
-                hopeless = (phase == Some(OncePhase::Failed)).then(|| "has failed".to_owned());
-                let done = phase == Some(OncePhase::Executed);
-                (&object.metadata, if done { GateState::Done } else { GateState::Pending })
-            }
-        };
-        Some(Self {
-            uid: metadata.uid.clone().unwrap_or_default(),
-            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
-            state,
-            free,
-            hopeless,
-        })
-    }
 }

@@ -6,16 +6,15 @@
 //! Prior art: tickets in creation order with a fencing revision, as in etcd's `concurrency` package; release on the
 //! observed end of the holder, as the session locks of `PostgreSQL` have it.
 
-use konductor_api::conditions::{HELD, reason};
 use konductor_api::ledger::Holder;
 use konductor_api::mutex::{Mutex, MutexPhase, MutexStatus};
 
-use crate::describe::{Says, ttl_note};
+use crate::describe::alone;
+use crate::entrance::{Asker, Entrance, held};
 use crate::invariants::{self, Violation};
 use crate::snapshot::Snapshot;
 use crate::step::Step;
 use crate::turn::{May, Turn};
-use crate::verdict::{Asker, Entrance, held};
 
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Mutex>) -> Step<MutexStatus> {
@@ -41,13 +40,4 @@ pub fn check(mutex: &Mutex, after: &MutexStatus) -> Result<(), Violation> {
     let before = mutex.status.clone().unwrap_or_default();
     invariants::alone(&after.ledger)?;
     invariants::ledger(&before.ledger, &after.ledger)
-}
-
-/// What is said of what one can hold at a time.
-pub(crate) fn alone(holder: Option<&Holder>, ttl: Option<konductor_api::duration::GoDuration>) -> Says {
-    let (value, reason, message) = match holder {
-        Some(holder) => (true, reason::LOCKED, format!("held by {}", holder.display())),
-        None => (false, reason::UNLOCKED, "nobody holds it".to_owned()),
-    };
-    Says { domain: HELD, value, reason, message, note: ttl_note(ttl), stalled: None }
 }

@@ -16,12 +16,13 @@ use konductor_api::ledger::Holder;
 use konductor_api::once::{Once, OncePhase, OnceStatus};
 
 use crate::describe::Says;
+use crate::entrance::{Asker, Entrance, held};
+use crate::facts::to_the_second;
 use crate::hold::{Ending, Outcome};
 use crate::invariants::{self, Violation};
-use crate::snapshot::{Snapshot, to_the_second};
+use crate::snapshot::Snapshot;
 use crate::step::Step;
 use crate::turn::{May, Turn};
-use crate::verdict::{Asker, Entrance, held};
 
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Once>) -> Step<OnceStatus> {

@@ -21,11 +21,11 @@ use konductor_api::participation::Role;
 use konductor_api::rwmutex::{RWMutex, RWMutexPhase, RWMutexPolicy, RWMutexStatus};
 
 use crate::describe::{Says, ttl_note};
+use crate::entrance::{Asker, Entrance, held};
 use crate::invariants::{self, Violation};
 use crate::snapshot::{Participant, Snapshot};
 use crate::step::Step;
 use crate::turn::{May, Turn, named};
-use crate::verdict::{Asker, Entrance, held};
 
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<RWMutex>) -> Step<RWMutexStatus> {

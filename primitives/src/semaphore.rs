@@ -14,11 +14,11 @@ use konductor_api::participation::Role;
 use konductor_api::semaphore::{Semaphore, SemaphorePhase, SemaphoreStatus};
 
 use crate::describe::{Says, ttl_note};
+use crate::entrance::{Asker, Entrance, held};
 use crate::invariants::{self, Violation};
 use crate::snapshot::Snapshot;
 use crate::step::Step;
 use crate::turn::{May, Turn};
-use crate::verdict::{Asker, Entrance, held};
 
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Semaphore>) -> Step<SemaphoreStatus> {

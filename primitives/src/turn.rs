@@ -14,8 +14,9 @@ use konductor_api::conditions::reason;
 use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, Release};
 
 use crate::describe::{self, Says, describe};
+use crate::facts::to_the_second;
 use crate::hold::{self, Ending, Fate};
-use crate::snapshot::{Participant, Snapshot, to_the_second};
+use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Lookup, Step, Withdrawal};
 use crate::token;
 

@@ -8,48 +8,16 @@
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use konductor_api::annotations;
-use konductor_api::barrier::Barrier;
 use konductor_api::conditions::reason;
-use konductor_api::gate::Gate;
-use konductor_api::lease::Lease;
-use konductor_api::ledger::Holder;
 use konductor_api::members::MemberKey;
-use konductor_api::mutex::Mutex;
-use konductor_api::once::Once;
 use konductor_api::options::{OnBusy, OnTimeout, Options};
 use konductor_api::participation::{PodPlan, PrimitiveRef, PrimitiveSet, Role};
-use konductor_api::rwmutex::RWMutex;
-use konductor_api::semaphore::Semaphore;
-use konductor_api::waitgroup::WaitGroup;
 use konductor_waiter::grant::{BUSY, Grant, NEVER, TIMED_OUT, Verdict};
 
+use crate::committed::{Committed, entrance};
+use crate::entrance::{Asker, Entrance};
+use crate::facts::{JobFacts, PodFacts};
 use crate::queue::QueueKey;
-use crate::snapshot::{JobFacts, PodFacts};
-use crate::turn::named;
-use crate::{barrier, gate, lease, mutex, once, rwmutex, semaphore, waitgroup};
-
-/// A primitive as the API server has it.
-#[derive(Clone, Copy, Debug)]
-pub enum Committed<'a> {
-    /// There is none of that name.
-    Missing,
-    /// A gate.
-    Gate(&'a Gate),
-    /// A wait group.
-    WaitGroup(&'a WaitGroup),
-    /// A barrier.
-    Barrier(&'a Barrier),
-    /// A semaphore.
-    Semaphore(&'a Semaphore),
-    /// A `RWMutex`.
-    RWMutex(&'a RWMutex),
-    /// A mutex.
-    Mutex(&'a Mutex),
-    /// A lease.
-    Lease(&'a Lease),
-    /// A once.
-    Once(&'a Once),
-}
 
 /// Somebody who takes part, whatever in.
 #[derive(Clone, Debug)]
@@ -64,65 +32,6 @@ pub struct Who {
     pub deadline: Option<Timestamp>,
     /// How it waits.
     pub options: Options,
-}
-
-/// Somebody who asks to pass one primitive.
-#[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
-    /// Which one.
-    pub primitive: &'a PrimitiveRef,
-    /// As what.
-    pub role: Role,
-    /// Identity of who takes part.
-    pub uid: &'a str,
-    /// What a retry would come under.
-    pub member: &'a MemberKey,
-    /// Since when it waits.
-    pub since: Timestamp,
-    /// The pod that would be told, and when its waiter started; `None` where it is about the participant as a whole.
-    pub pod: Option<(&'a str, Timestamp)>,
-    /// Place in the queue, and how many stand there.
-    pub place: Option<(usize, usize)>,
-    /// The time.
-    pub now: Timestamp,
-}
-
-/// Where somebody stands at one primitive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entrance {
-    /// Through, holding nothing.
-    Through,
-    /// In the ledger; if it is about a pod, this run of its waiter is the one that the ledger names.
-    Held {
-        /// Number of the grant.
-        run: u64,
-        /// The token.
-        token: String,
-    },
-    /// It is in the ledger, which does not name this run of the waiter yet.
-    Next {
-        /// A sentence.
-        message: String,
-    },
-    /// Not yet.
-    Closed {
-        /// One of [`reason`].
-        reason: &'static str,
-        /// A sentence.
-        message: String,
-        /// Is it because of others? Who does not want to wait is told so.
-        busy: bool,
-    },
-    /// Never.
-    Never {
-        /// A sentence.
-        message: String,
-    },
-    /// There is nothing left to do.
-    Done {
-        /// A sentence.
-        message: String,
-    },
 }
 
 /// What follows for one pod.
@@ -186,29 +95,6 @@ enum Patience {
 
 // -------------------------------------------------------------------------------------------------- entrances
 
-/// Where somebody stands at one primitive.
-pub fn entrance(committed: Committed<'_>, asker: &Asker<'_>) -> Entrance {
-    match committed {
-        Committed::Missing => Entrance::Closed {
-            reason: reason::MISSING_PRIMITIVE,
-            message: format!(
-                "waits for {}, which does not exist (yet): create the {} of that name",
-                asker.primitive,
-                asker.primitive.kind.api_kind()
-            ),
-            busy: false,
-        },
-        Committed::Gate(object) => gate::entrance(object, asker),
-        Committed::WaitGroup(object) => waitgroup::entrance(object, asker),
-        Committed::Barrier(object) => barrier::entrance(object, asker),
-        Committed::Semaphore(object) => semaphore::entrance(object, asker),
-        Committed::RWMutex(object) => rwmutex::entrance(object, asker),
-        Committed::Mutex(object) => mutex::entrance(object, asker),
-        Committed::Lease(object) => lease::entrance(object, asker),
-        Committed::Once(object) => once::entrance(object, asker),
-    }
-}
-
 /// Has it what it wants there, so that it may turn to what comes next?
 pub fn has_reached(
     committed: Committed<'_>,
@@ -224,37 +110,6 @@ pub fn has_reached(
         }
         _ => false,
     }
-}
-
-/// What holds for all kinds with a ledger. `busy`: would somebody who comes now have to wait for others?
-pub(crate) fn held(holders: &[Holder], asker: &Asker<'_>, busy: bool) -> Entrance {
-    let own = holders.iter().find(|holder| holder.uid == asker.uid);
-    if let Some(own) = own {
-        let told = asker
-            .pod
-            .map(|(pod, started_at)| own.told(pod).filter(|told| told.waiter_started_at.0 == started_at));
-        match told {
-            None => return Entrance::Held { run: 0, token: own.token.clone() },
-            Some(Some(told)) => {
-                let run = u64::try_from(told.run).unwrap_or(0);
-                return Entrance::Held { run, token: own.token.clone() };
-            }
-            // The ledger does not name this run yet.
-            Some(None) => {}
-        }
-    }
-    let place = asker.place.map_or_else(String::new, |(place, of)| format!("place {place} of {of}, "));
-    let state = match holders {
-        _ if own.is_some() => "it is this one's turn".to_owned(),
-        [] => "nobody holds it".to_owned(),
-        [only] => format!("held by {} since {}", only.display(), only.granted_at.0),
-        several => format!("held by {}", named(several)),
-    };
-    let message = format!("waits for {}: {place}{state}", asker.primitive);
-    if own.is_some() {
-        return Entrance::Next { message };
-    }
-    Entrance::Closed { reason: reason::WAITING, message, busy }
 }
 
 impl Who {

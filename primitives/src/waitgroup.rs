@@ -18,10 +18,11 @@ use konductor_api::participation::Role;
 use konductor_api::waitgroup::{WaitGroup, WaitGroupPhase, WaitGroupSpec, WaitGroupStatus};
 
 use crate::describe::{Says, describe};
+use crate::entrance::{Asker, Entrance};
+use crate::facts::{PodFacts, to_the_second};
 use crate::invariants::Violation;
-use crate::snapshot::{Participant, PodFacts, Snapshot, to_the_second};
+use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Lookup, Step};
-use crate::verdict::{Asker, Entrance};
 
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<WaitGroup>) -> Step<WaitGroupStatus> {
@@ -150,9 +151,11 @@ fn fate(
         who.iter().flat_map(|who| &who.pods).any(|pod| pod.end(None).is_some_and(|end| end.success));
     match key {
         MemberKey::Job(_) => Fate::Done,
-        _ if !started => Fate::Leaves,
-        // A failed attempt: its Job may try again, under this key or another.
+        _ if !started && !key.lasts() => Fate::Leaves,
+        // A failed attempt, or one that never started: its Job may try again, under this key or another, and who comes
+        // under this key is let through as the member that is known already.
         _ if !succeeded && !who.iter().all(|who| is_given_up(who, snapshot, lookups)) => Fate::Open,
+        _ if !started => Fate::Leaves,
         _ => Fate::Done,
     }
 }

@@ -111,6 +111,16 @@ fn somebody_vouches_for_the_machine(#[case] sketch: PodSketch, #[case] fate: Fat
 }
 
 #[test]
+fn who_vouches_in_a_cache_is_asked_again() {
+    let away = pod("p").at_work().withdrawn(1, 1).on_a_node_out_of_service();
+    let mut snapshot = of(vec![of_pod(&away, 0)]);
+    snapshot.fresh.clear();
+    let (fate, lookups) = judge(&pods_hold(), &snapshot);
+    assert!(stays(fate).suspect.is_some());
+    assert_eq!(lookups, [lookup(ParticipantKind::Pod, "p")]);
+}
+
+#[test]
 fn a_pod_that_was_told_nothing_needs_no_withdrawal() {
     let untold = pod("p").waiter_running(1).on_a_node_out_of_service();
     let (fate, _) = judge(&pods_hold(), &of(vec![of_pod(&untold, 0)]));

@@ -3,9 +3,9 @@
 use konductor_api::conditions::{HELD, READY, STALLED, reason};
 use konductor_api::lease::{Lease, LeasePhase, LeaseSpec};
 use konductor_api::ledger::Evidence;
+use konductor_primitives::entrance::Entrance;
 use konductor_primitives::lease::check;
 use konductor_primitives::snapshot::{Participant, Snapshot};
-use konductor_primitives::verdict::Entrance;
 
 use super::support::{
     Says, commit, entrance, fresh, holders, is_in, message, of_pod, pod, queue, reason_of, snapshot,

@@ -12,10 +12,10 @@ use konductor_api::ledger::ParticipantKind;
 use konductor_api::once::{Once, OnceSpec};
 use konductor_api::participation::Role;
 use konductor_api::semaphore::{Semaphore, SemaphoreSpec};
+use konductor_primitives::committed::Committed;
 use konductor_primitives::gate::step;
 use konductor_primitives::looked::{Looked, ObjectFacts, PrimitiveFacts, Target};
 use konductor_primitives::snapshot::{Participant, Snapshot};
-use konductor_primitives::verdict::Committed;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -2,9 +2,9 @@
 
 use konductor_api::conditions::{DONE, READY, STALLED, reason};
 use konductor_api::once::{Once, OncePhase, OnceSpec, OnceStatus};
+use konductor_primitives::entrance::Entrance;
 use konductor_primitives::once::check;
 use konductor_primitives::snapshot::{Participant, Snapshot};
-use konductor_primitives::verdict::Entrance;
 use rstest::rstest;
 
 use super::support::{

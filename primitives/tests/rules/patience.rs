@@ -17,10 +17,9 @@ use konductor_api::options::{OnBusy, OnTimeout, Options};
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef, PrimitiveSet, Role};
 use konductor_api::semaphore::{Semaphore, SemaphoreSpec};
 use konductor_api::waitgroup::{WaitGroup, WaitGroupSpec};
-use konductor_primitives::snapshot::PodFacts;
-use konductor_primitives::verdict::{
-    Committed, JobTelling, Telling, Wait, Who, has_reached, telling, telling_job,
-};
+use konductor_primitives::committed::Committed;
+use konductor_primitives::facts::PodFacts;
+use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, has_reached, telling, telling_job};
 use konductor_waiter::grant::{BUSY, Grant, NEVER, TIMED_OUT, Verdict};
 use rstest::rstest;
 

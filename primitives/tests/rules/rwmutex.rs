@@ -4,9 +4,9 @@ use konductor_api::conditions::HELD;
 use konductor_api::participation::Role;
 use konductor_api::rwmutex::RWMutexPolicy::{Fair, PhaseFair, PreferReaders, PreferWriters};
 use konductor_api::rwmutex::{RWMutex, RWMutexPhase, RWMutexPolicy, RWMutexSpec, RWMutexStatus};
+use konductor_primitives::entrance::Entrance;
 use konductor_primitives::rwmutex::check;
 use konductor_primitives::snapshot::{Participant, Snapshot};
-use konductor_primitives::verdict::Entrance;
 use rstest::rstest;
 
 use super::support::{

@@ -4,9 +4,9 @@ use konductor_api::conditions::{AVAILABLE, reason};
 use konductor_api::ledger::Evidence;
 use konductor_api::participation::Role;
 use konductor_api::semaphore::{Semaphore, SemaphorePhase, SemaphoreSpec};
+use konductor_primitives::entrance::Entrance;
 use konductor_primitives::semaphore::check;
 use konductor_primitives::snapshot::{Participant, Snapshot};
-use konductor_primitives::verdict::Entrance;
 use rstest::rstest;
 
 use super::support::{

@@ -1,6 +1,6 @@
 //! What is read off Jobs and pods, who waits and who could start.
 
-use konductor_primitives::snapshot::{JobFacts, Needs};
+use konductor_primitives::facts::{JobFacts, Needs};
 use rstest::rstest;
 
 use super::support::{JobSketch, PodSketch, at, job, of_job, of_pod, pod};

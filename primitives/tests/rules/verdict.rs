@@ -9,10 +9,10 @@ use konductor_api::gate::{Gate, GatePhase};
 use konductor_api::ledger::{Holder, ParticipantKind, ToldPod};
 use konductor_api::mutex::Mutex;
 use konductor_api::participation::{PodPlan, PrimitiveRef};
-use konductor_primitives::verdict::{
-    Committed, JobTelling, Telling, Wait, Who, telling, telling_job, withdrawn,
-};
-use konductor_primitives::{gate, snapshot::PodFacts};
+use konductor_primitives::committed::Committed;
+use konductor_primitives::facts::PodFacts;
+use konductor_primitives::gate;
+use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, telling, telling_job, withdrawn};
 use konductor_waiter::grant::{Grant, NEVER, Verdict};
 use rstest::rstest;
 

@@ -93,7 +93,9 @@ impl Map {
         }
         let states =
             |index: u32| pods.all.iter().filter(move |(of, ..)| *of == index).map(|(_, _, state)| *state);
-        self.through.retain(|index, through| *through || states(*index).any(|state| state != State::Left));
+        // Who never started leaves when nobody will come under its key any more.
+        let stays = |index: u32| !pods.over || states(index).any(|state| state != State::Left);
+        self.through.retain(|index, through| *through || stays(*index));
         for (index, through) in &mut self.through {
             let alive = states(*index).any(|state| matches!(state, State::Waits | State::Works));
             let succeeded = states(*index).any(|state| state == State::Succeeded);

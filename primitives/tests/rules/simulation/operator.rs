@@ -10,11 +10,13 @@ use konductor_api::members::MemberKey;
 use konductor_api::mutex::{Mutex, MutexStatus};
 use konductor_api::options::Options;
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
+use konductor_primitives::committed::Committed;
 use konductor_primitives::evidence::WaiterRun;
+use konductor_primitives::facts::PodFacts;
 use konductor_primitives::queue::QueueKey;
-use konductor_primitives::snapshot::{Participant, PodFacts, Snapshot};
+use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
-use konductor_primitives::verdict::{Committed, Telling, Who, telling, withdrawn};
+use konductor_primitives::verdict::{Telling, Who, telling, withdrawn};
 use konductor_primitives::{gate, mutex};
 use konductor_waiter::grant::Grant;
 
@@ -172,6 +174,7 @@ impl Operator {
             objects: BTreeMap::new(),
             owners: BTreeMap::new(),
             strays: known.pods.values().map(|sketch| self.facts(sketch, world)).collect(),
+            fresh: known.pods.values().map(|sketch| self.facts(sketch, world).uid).collect(),
             absent: known.absent.clone(),
             now: at(world.second()),
         }

@@ -9,8 +9,8 @@ use konductor_api::annotations::{GATE, GRANT, JOB_PLAN, MUTEX};
 use konductor_api::gate::{Gate, GatePhase, GateState, GateStatus};
 use konductor_api::mutex::{Mutex, MutexStatus};
 use konductor_api::participation::{Kind, PodPlan, PrimitiveSet};
+use konductor_primitives::facts::PodFacts;
 use konductor_primitives::queue::QueueKey;
-use konductor_primitives::snapshot::PodFacts;
 use konductor_waiter::grant::{Grant, Verdict};
 
 use super::super::support::{JobSketch, PodSketch, gate, job, mutex, pod, uid};

@@ -1,7 +1,7 @@
 //! A Job, as the API server would show it.
 
 use k8s_openapi::api::batch::v1::{Job, JobCondition, SuccessPolicy};
-use konductor_primitives::snapshot::JobFacts;
+use konductor_primitives::facts::JobFacts;
 
 use super::{time, uid};
 

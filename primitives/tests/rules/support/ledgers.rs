@@ -186,9 +186,10 @@ impl Says for Participant {
     }
 }
 
-/// What a step is decided on, at second 50.
+/// What a step is decided on, at second 50; all pods were just read.
 pub(crate) fn snapshot<P>(primitive: P, participants: Vec<Participant>) -> Snapshot<P> {
     Snapshot {
+        fresh: participants.iter().flat_map(|who| &who.pods).map(|pod| pod.uid.clone()).collect(),
         primitive,
         participants,
         objects: BTreeMap::new(),

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use konductor_api::annotations::{FINALIZER, GRANT, WAITER_CONTAINER};
-use konductor_primitives::snapshot::{NodeState, PodFacts};
+use konductor_primitives::facts::{NodeState, PodFacts};
 use konductor_waiter::grant::{Grant, Verdict};
 
 use super::{at, time, uid};

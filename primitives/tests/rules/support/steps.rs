@@ -14,10 +14,12 @@ use konductor_api::participation::Kind;
 use konductor_api::rwmutex::{RWMutex, RWMutexStatus};
 use konductor_api::semaphore::{Semaphore, SemaphoreStatus};
 use konductor_api::waitgroup::{WaitGroup, WaitGroupStatus};
+use konductor_primitives::committed;
+use konductor_primitives::committed::Committed;
+use konductor_primitives::entrance::{Asker, Entrance};
 use konductor_primitives::invariants::Violation;
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
-use konductor_primitives::verdict::{self, Asker, Committed, Entrance};
 use konductor_primitives::{barrier, gate, lease, mutex, once, rwmutex, semaphore, waitgroup};
 
 use super::{name_of, time};
@@ -111,7 +113,7 @@ pub(crate) fn entrance<P: Primitive>(snapshot: &Snapshot<P>, who: &Participant) 
         place: None,
         now: snapshot.now,
     };
-    verdict::entrance(snapshot.primitive.committed(), &asker)
+    committed::entrance(snapshot.primitive.committed(), &asker)
 }
 
 /// It may go on, holding or not.
