@@ -318,7 +318,7 @@ pub(crate) async fn withdraw(
             continue;
         };
         let pod = observe::facts(&context.caches, &pod);
-        let Some(grant) = verdict::withdrawn(&pod) else { continue };
+        let grant = verdict::withdrawn(&pod, withdrawal);
         let mut metadata = precondition(&pod);
         metadata["annotations"] = json!({GRANT: grant.to_string()});
         let body = json!({"metadata": metadata});

@@ -136,9 +136,14 @@ fn outcome<P>(holder: &Holder, participant: Option<&Participant>, snapshot: &Sna
 fn leave(bodies: &[(&ToldPod, Body<'_>)], outcome: Outcome) -> Fate {
     let withdrawals: Vec<_> = bodies
         .iter()
-        .filter_map(|(_, body)| match body {
-            Body::Done(pod, _) if carries_a_verdict(pod) => {
-                Some(Withdrawal { pod: pod.name.clone(), uid: pod.uid.clone() })
+        .filter_map(|(told, body)| match body {
+            Body::Done(pod, evidence) if carries_a_verdict(pod) || may_yet_be_told(pod, told, *evidence) => {
+                Some(Withdrawal {
+                    pod: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                    run: u64::try_from(told.run).unwrap_or(0),
+                    waiter_started_at: told.waiter_started_at.0.as_second(),
+                })
             }
             _ => None,
         })
@@ -177,6 +182,12 @@ fn body<'a, P>(told: &ToldPod, participant: Option<&'a Participant>, snapshot: &
 /// passed on an earlier grant than the last that was decided on.
 fn carries_a_verdict(pod: &PodFacts) -> bool {
     pod.grant.as_ref().is_some_and(|grant| grant.verdict != Verdict::Released)
+}
+
+/// Could a verdict still come that was decided on before? A pod whose containers have ended has been told; one on a
+/// machine that is off may not have been, and the machine may come back.
+fn may_yet_be_told(pod: &PodFacts, told: &ToldPod, evidence: Evidence) -> bool {
+    matches!(evidence, Evidence::A1 | Evidence::A2) && !is_withdrawn(pod, told)
 }
 
 fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {

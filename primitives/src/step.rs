@@ -48,4 +48,9 @@ pub struct Withdrawal {
     pub pod: String,
     /// UID of the pod.
     pub uid: String,
+    /// The run that the ledger names. Where it was never told, it is written all the same: an operator that still means to
+    /// tell it then finds another version of the pod.
+    pub run: u64,
+    /// Start of the waiter that the ledger names, in seconds since 1970.
+    pub waiter_started_at: i64,
 }

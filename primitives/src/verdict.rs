@@ -18,6 +18,7 @@ use crate::committed::{Committed, entrance};
 use crate::entrance::{Asker, Entrance};
 use crate::facts::{JobFacts, PodFacts};
 use crate::queue::QueueKey;
+use crate::step::Withdrawal;
 
 /// Somebody who takes part, whatever in.
 #[derive(Clone, Debug)]
@@ -278,10 +279,17 @@ fn grant(pod: &PodFacts, run: u64, waiter_started_at: Timestamp, verdict: Verdic
     Grant { pod_uid: pod.uid.clone(), run, waiter_started_at: waiter_started_at.as_second(), verdict }
 }
 
-/// The grant that takes back what this pod was told; `None` if it was told nothing that could be taken back.
-pub fn withdrawn(pod: &PodFacts) -> Option<Grant> {
-    let told = pod.grant.as_ref()?;
-    Some(Grant { verdict: Verdict::Released, ..told.clone() })
+/// The grant that takes back what this pod was told, or was to be told.
+pub fn withdrawn(pod: &PodFacts, withdrawal: &Withdrawal) -> Grant {
+    match &pod.grant {
+        Some(told) if told.run >= withdrawal.run => Grant { verdict: Verdict::Released, ..told.clone() },
+        _ => Grant {
+            pod_uid: pod.uid.clone(),
+            run: withdrawal.run,
+            waiter_started_at: withdrawal.waiter_started_at,
+            verdict: Verdict::Released,
+        },
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------- Jobs

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use konductor_api::annotations::{FINALIZER, GRANT, WAITER_CONTAINER};
+use konductor_primitives::step::Withdrawal;
 use konductor_waiter::grant::{Grant, NEVER, Verdict};
 
 use crate::locks::world::{Main, Status, Stored, Told, Waiter, Word, start};
@@ -102,6 +103,16 @@ pub(crate) fn grant(index: usize, told: Told) -> Grant {
             Word::Released => Verdict::Released,
         },
     }
+}
+
+/// What is written where a withdrawal finds that nothing was told.
+pub(crate) fn withdrawn(withdrawal: &Withdrawal) -> (usize, Told) {
+    let told = Told {
+        run: u8::try_from(withdrawal.run).unwrap(),
+        start: seconds(withdrawal.waiter_started_at),
+        word: Word::Released,
+    };
+    (index(&withdrawal.uid), told)
 }
 
 /// The inverse.

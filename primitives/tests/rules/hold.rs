@@ -9,7 +9,7 @@ use konductor_primitives::step::{Lookup, Withdrawal};
 use rstest::rstest;
 
 use super::support::{
-    JobSketch, PodSketch, holder, job, mutex, of_job, of_pod, pod, snapshot, time, told, uid,
+    JobSketch, PodSketch, at, holder, job, mutex, of_job, of_pod, pod, snapshot, time, told, uid,
 };
 
 fn judge(holder: &Holder, snapshot: &Snapshot<Mutex>) -> (Fate, Vec<Lookup>) {
@@ -31,8 +31,17 @@ fn stays(fate: Fate) -> Holder {
     holder
 }
 
+fn of_run_one(pod: &str) -> Withdrawal {
+    of_run(pod, 1, 1)
+}
+
+fn of_run(pod: &str, run: u64, started: i64) -> Withdrawal {
+    let (pod, uid) = (pod.to_owned(), uid(pod));
+    Withdrawal { pod, uid, run, waiter_started_at: at(started).as_second() }
+}
+
 fn withdrawal(pod: &str) -> Fate {
-    Fate::EndsAfter(vec![Withdrawal { pod: pod.to_owned(), uid: uid(pod) }])
+    Fate::EndsAfter(vec![of_run_one(pod)])
 }
 
 fn lookup(kind: ParticipantKind, name: &str) -> Lookup {
@@ -121,9 +130,11 @@ fn who_vouches_in_a_cache_is_asked_again() {
 }
 
 #[test]
-fn a_pod_that_was_told_nothing_needs_no_withdrawal() {
+fn a_pod_on_a_machine_that_is_off_is_withdrawn_although_it_was_told_nothing() {
     let untold = pod("p").waiter_running(1).on_a_node_out_of_service();
     let (fate, _) = judge(&pods_hold(), &of(vec![of_pod(&untold, 0)]));
+    assert_eq!(fate, withdrawal("p"));
+    let (fate, _) = judge(&pods_hold(), &of(vec![of_pod(&untold.withdrawn(1, 1), 0)]));
     assert!(matches!(fate, Fate::Ends(Ending { evidence: Evidence::A1, .. })), "{fate:?}");
 }
 
@@ -175,7 +186,7 @@ fn a_new_grant_remembers_what_ran_before_it() {
     let stale = sketch.told_go(2, 20).waiter_passed(20, 21);
     assert_eq!(stays(judge(&after, &of(vec![of_pod(&stale, 0)])).0), after);
     let over = stale.ended("main", "main-2", 22, 23, 0);
-    assert_eq!(judge(&after, &of(vec![of_pod(&over, 0)])).0, withdrawal("p"));
+    assert_eq!(judge(&after, &of(vec![of_pod(&over, 0)])).0, Fate::EndsAfter(vec![of_run("p", 2, 20)]));
 }
 
 #[test]
@@ -184,7 +195,7 @@ fn a_verdict_of_an_earlier_number_that_is_withdrawn_is_enough() {
     // decided on and came too late.
     let held = holder(ParticipantKind::Pod, "p", vec![told("p", 2, 2)]);
     let passed = pod("p").told_go(1, 1).waiter_passed(2, 3).ended("main", "main-1", 4, 9, 0);
-    assert_eq!(judge(&held, &of(vec![of_pod(&passed, 0)])).0, withdrawal("p"));
+    assert_eq!(judge(&held, &of(vec![of_pod(&passed, 0)])).0, Fate::EndsAfter(vec![of_run("p", 2, 2)]));
     let withdrawn = passed.withdrawn(1, 1);
     assert_eq!(judge(&held, &of(vec![of_pod(&withdrawn, 0)])).0, ends(Evidence::P2, Succeeded));
 }
@@ -277,7 +288,7 @@ fn all_pods_that_live_on_are_withdrawn_before_a_job_leaves() {
     let pods = [pod("a").done(0), pod("b").done(0).withdrawn(1, 1), pod("c").done(0)];
     let sketch = job("j").completions(Some(3));
     let (fate, _) = judge(&jobs_hold(&["a", "b", "c"]), &of(vec![of_job("j", &sketch, &pods, 0)]));
-    let expected = ["a", "c"].map(|pod| Withdrawal { pod: pod.to_owned(), uid: uid(pod) });
+    let expected = ["a", "c"].map(of_run_one);
     assert_eq!(fate, Fate::EndsAfter(expected.to_vec()));
 }
 

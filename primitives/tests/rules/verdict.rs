@@ -12,6 +12,7 @@ use konductor_api::participation::{PodPlan, PrimitiveRef};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::gate;
+use konductor_primitives::step::Withdrawal;
 use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, telling, telling_job, withdrawn};
 use konductor_waiter::grant::{Grant, NEVER, Verdict};
 use rstest::rstest;
@@ -321,8 +322,11 @@ fn a_pod_whose_job_is_gone_does_not_pass_without_what_the_job_had_to_take() {
 
 #[test]
 fn what_is_withdrawn_keeps_its_run_and_opens_nothing() {
-    assert_eq!(withdrawn(&waiter().told_go(3, 4).facts()), Some(grant(3, 4, Verdict::Released)));
-    assert_eq!(withdrawn(&waiter().facts()), None);
+    let of_run =
+        |run| Withdrawal { pod: "p".to_owned(), uid: uid("p"), run, waiter_started_at: at(9).as_second() };
+    assert_eq!(withdrawn(&waiter().told_go(3, 4).facts(), &of_run(3)), grant(3, 4, Verdict::Released));
+    assert_eq!(withdrawn(&waiter().told_go(3, 4).facts(), &of_run(4)), grant(4, 9, Verdict::Released));
+    assert_eq!(withdrawn(&waiter().facts(), &of_run(1)), grant(1, 9, Verdict::Released));
 }
 
 #[test]

@@ -49,7 +49,8 @@ pub(crate) struct Answer {
     pub(crate) status: u32,
     pub(crate) pods_to_look_for: Vec<usize>,
     pub(crate) job_to_look_for: bool,
-    pub(crate) withdrawals: Vec<usize>,
+    /// Which pods, and what to write on them where they were told nothing.
+    pub(crate) withdrawals: Vec<(usize, Told)>,
     pub(crate) broken: Option<Invariant>,
 }
 
@@ -268,7 +269,7 @@ impl<R: Rule> Cache<R> {
         Answer {
             pods_to_look_for: of(ParticipantKind::Pod),
             job_to_look_for: !of(ParticipantKind::Job).is_empty(),
-            withdrawals: step.withdrawals.iter().map(|withdrawal| index(&withdrawal.uid)).collect(),
+            withdrawals: step.withdrawals.iter().map(objects::withdrawn).collect(),
             broken,
             status: self.intern(step.status),
         }

@@ -79,8 +79,8 @@ impl<R: Rule> Locks<R> {
                 continue;
             }
             if !answer.withdrawals.is_empty() {
-                for pod in answer.withdrawals {
-                    self.withdraw(world, &mut seen, pod);
+                for (pod, untold) in answer.withdrawals {
+                    self.withdraw(world, &mut seen, pod, untold);
                 }
                 continue;
             }
@@ -100,11 +100,12 @@ impl<R: Rule> Locks<R> {
     }
 
     /// On the condition that it is what was looked at; if not, it is read again. What is known of the node stays.
-    fn withdraw(&self, world: &mut World, seen: &mut Seen, pod: usize) {
+    fn withdraw(&self, world: &mut World, seen: &mut Seen, pod: usize, untold: Told) {
         let Some((mut stored, node)) = seen.pods[pod] else { return };
         let same = world.pods[pod].stored == Some(stored);
         if same || self.mutant == Mutant::SkipsWithdrawal {
-            stored.told = stored.told.map(|told| Told { word: Word::Released, ..told });
+            let told = stored.told.filter(|told| told.run >= untold.run).unwrap_or(untold);
+            stored.told = Some(Told { word: Word::Released, ..told });
             seen.pods[pod] = Some((stored, node));
             if self.mutant != Mutant::SkipsWithdrawal {
                 world.pods[pod].stored = Some(stored);

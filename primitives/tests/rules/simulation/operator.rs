@@ -245,7 +245,7 @@ impl Operator {
         for withdrawal in &step.withdrawals {
             let looked_at = known.pods.get(&withdrawal.pod).or_else(|| self.seen.pods.get(&withdrawal.pod));
             let looked_at = Rc::clone(looked_at.unwrap());
-            let grant = withdrawn(looked_at.facts(true)).unwrap();
+            let grant = withdrawn(looked_at.facts(true), withdrawal);
             if world.flaw == Flaw::SkipsWithdrawal {
                 let pretended = looked_at.sketch.clone().annotation(GRANT, &grant.to_string());
                 known.pods.insert(withdrawal.pod.clone(), Stored::new(pretended));
