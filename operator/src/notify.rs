@@ -128,8 +128,12 @@ async fn tell_pod(
             cached_others(context, namespace, primitive, plan.entries().map(|entry| entry.primitive));
         let mut telling = judge(&pod, &plan, job.as_ref(), primitive, told, &cached);
         // What is final is said only of what the API server itself says now.
-        if matches!(telling, Telling::Go { .. } | Telling::Deny { .. }) && !cached.is_empty() {
-            let read = read_others(context, namespace, &cached).await?;
+        if matches!(telling, Telling::Go { .. }) && !cached.is_empty() {
+            let read = read(context, namespace, cached.keys()).await?;
+            telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
+        }
+        if matches!(telling, Telling::Deny { .. }) {
+            let read = read(context, namespace, plan.entries().map(|entry| entry.primitive)).await?;
             telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
         }
         let (grant, tokens) = match telling {
@@ -176,10 +180,11 @@ fn committed_among<'a>(
     others: &'a Others,
     which: &PrimitiveRef,
 ) -> Committed<'a> {
-    if which == primitive {
-        return told.committed.committed();
+    match others.get(which) {
+        Some(read) => read.committed(),
+        None if which == primitive => told.committed.committed(),
+        None => Committed::Missing,
     }
-    others.get(which).map_or(Committed::Missing, Read::committed)
 }
 
 fn cached_others<'a>(
@@ -193,10 +198,15 @@ fn cached_others<'a>(
         .collect()
 }
 
-/// The same from the API server itself.
-async fn read_others(context: &Context, namespace: &str, cached: &Others) -> Result<Others, CallError> {
+/// The same from the API server itself. Of what is denied for good that is every one, this primitive too: its spec may
+/// have been changed just now, and the workload that comes with the change may be seen before it.
+async fn read<'a>(
+    context: &Context,
+    namespace: &str,
+    primitives: impl Iterator<Item = &'a PrimitiveRef>,
+) -> Result<Others, CallError> {
     let mut read = BTreeMap::new();
-    for primitive in cached.keys() {
+    for primitive in primitives {
         read.insert(primitive.clone(), Read::fetch(&context.client, namespace, primitive).await?);
     }
     Ok(read)
@@ -361,7 +371,7 @@ async fn tell_job(
     if telling(&cached) == JobTelling::Nothing {
         return Ok(());
     }
-    let (type_, reason, message) = match telling(&read_others(context, namespace, &cached).await?) {
+    let (type_, reason, message) = match telling(&read(context, namespace, set.primitives()).await?) {
         JobTelling::Nothing => return Ok(()),
         JobTelling::Fail { reason, message } => (FAILURE_TARGET, reason, message),
         JobTelling::Skip { message } => (SUCCESS_CRITERIA_MET, conditions::reason::JOB_SKIPPED, message),
