@@ -112,11 +112,12 @@ fn kubelets_last_word(pod: &Pod) -> bool {
         Some("Failed") => "PodFailed",
         _ => return false,
     };
-    let by_kubelet = status.conditions.iter().flatten().any(|condition| {
-        condition.type_ == "ContainersReady"
-            && condition.status == "False"
-            && condition.reason.as_deref() == Some(expected)
-    });
+    let by_kubelet = torn_down(pod)
+        || status.conditions.iter().flatten().any(|condition| {
+            condition.type_ == "ContainersReady"
+                && condition.status == "False"
+                && condition.reason.as_deref() == Some(expected)
+        });
     let over = |container: &Container, statuses: Option<&Vec<ContainerStatus>>| {
         statuses
             .into_iter()
@@ -134,6 +135,21 @@ fn kubelets_last_word(pod: &Pod) -> bool {
             .flatten()
             .all(|container| over(container, status.init_container_statuses.as_ref()))
         && spec.containers.iter().all(|container| over(container, status.container_statuses.as_ref()))
+}
+
+/// The kubelet has seen the deletion and has no sandbox any more, and a kubelet starts nothing in a pod that is being
+/// deleted. A pod that is deleted between the end of its waiter and the start of its app ends so, without the mark of
+/// `ContainersReady`.
+fn torn_down(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let seen = |observed: Option<i64>| observed.is_some() && observed >= pod.metadata.generation;
+    pod.metadata.deletion_timestamp.is_some()
+        && pod.metadata.generation.is_some()
+        && conditions.into_iter().any(|condition| {
+            condition.type_ == "PodReadyToStartContainers"
+                && condition.status == "False"
+                && seen(condition.observed_generation)
+        })
 }
 
 /// A pod that fails in its init phase shows its app containers as waiting for ever.

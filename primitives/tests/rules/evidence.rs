@@ -53,6 +53,35 @@ fn a_pod_that_never_reached_a_node(#[case] sketch: PodSketch, #[case] expected: 
     assert_eq!(grade(&sketch, Some(&told("p", 1, 1))), expected);
 }
 
+/// Deleted between the end of its waiter and the start of main, as a kubelet of 1.36 leaves it.
+#[rstest]
+#[case::torn_down(Some(2), "False", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), true)]
+#[case::the_sandbox_is_there(Some(2), "True", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), false)]
+#[case::the_deletion_was_not_seen(Some(1), "False", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), false)]
+#[case::nobody_says_what_was_seen(None, "False", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), false)]
+#[case::it_is_not_being_deleted(Some(2), "False", pod("p").waiter_passed(1, 2).phase("Failed"), false)]
+#[case::it_is_not_terminal(Some(2), "False", pod("p").waiter_passed(1, 2).deleting(), false)]
+#[case::main_runs_on(Some(2), "False", pod("p").at_work().deleting().phase("Failed"), false)]
+fn a_pod_that_was_deleted_before_main_started(
+    #[case] observed: Option<i64>,
+    #[case] sandbox: &str,
+    #[case] sketch: PodSketch,
+    #[case] proven: bool,
+) {
+    let sketch = sketch.condition("ContainersReady", "False", "ContainersNotReady").condition(
+        "PodReadyToStartContainers",
+        sandbox,
+        "",
+    );
+    let mut object = sketch.object().clone();
+    object.metadata.generation = Some(2);
+    for condition in object.status.as_mut().unwrap().conditions.as_mut().unwrap() {
+        condition.observed_generation = observed;
+    }
+    let grade = end(&object, Some(&told("p", 1, 1))).map(|end| (end.evidence, end.success));
+    assert_eq!(grade, proven.then_some((Evidence::P1, false)));
+}
+
 #[rstest]
 #[case::succeeded(pod("p").done(0).over("Succeeded"), true)]
 #[case::failed(pod("p").done(1).over("Failed"), true)]

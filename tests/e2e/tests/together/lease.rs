@@ -113,6 +113,7 @@ async fn a_higher_priority_goes_first() {
             .create(namespace)
             .await?;
         until_held_by(namespace, "pod/holds").await?;
+        until_pod(namespace, "holds", "running", is_running).await?;
         for (name, priority) in [("low", "-1"), ("normal", "0"), ("high", "10")] {
             job(name)
                 .annotated(LEASE, "only")
