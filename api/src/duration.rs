@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::{SignedDuration, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -38,6 +39,11 @@ impl GoDuration {
     /// So many seconds.
     pub const fn from_seconds(seconds: u32) -> Self {
         Self(seconds as i64 * 1_000_000_000)
+    }
+
+    /// The moment so long after that one; `None` where no calendar goes.
+    pub fn after(self, since: Timestamp) -> Option<Timestamp> {
+        since.checked_add(SignedDuration::from_nanos(self.0)).ok()
     }
 
     /// In nanoseconds.

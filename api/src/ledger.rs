@@ -68,6 +68,11 @@ pub trait Held: Status {
     fn ledger_mut(&mut self) -> &mut Ledger;
 }
 
+/// Who holds; nobody where there is no status yet.
+pub fn holders<S: Held>(status: Option<&S>) -> &[Holder] {
+    status.map(|status| status.ledger().holders.as_slice()).unwrap_or_default()
+}
+
 /// Says of a status type where the shared parts are.
 macro_rules! has {
     (common: $status:ty) => {

@@ -1,8 +1,8 @@
 //! The Kubernetes API of Konductor: kinds, annotations, conditions.
 //!
 //! Everything that two parts must agree on stands here once: the custom resources (a file each, [`gate`] to [`once`])
-//! and what their statuses share ([`ledger`], [`members`], [`conditions`]); the [`annotations`] users write and what
-//! follows from them ([`participation`], [`options`]); Go's [`duration`]s. Pure: no I/O, no clock. What must stay true:
+//! and what their statuses share ([`ledger`], [`members`], [`conditions`]); the [`annotations`], the [`grammar`] of
+//! those that users write and what follows from them ([`participation`], [`options`]); Go's [`duration`]s. Pure: no I/O, no clock. What must stay true:
 //! a stored object that the API server accepted can be read here, and the generated definitions (`cargo xtask
 //! generate`) follow from these types alone.
 
@@ -11,6 +11,7 @@ pub mod barrier;
 pub mod conditions;
 pub mod duration;
 pub mod gate;
+pub mod grammar;
 pub mod lease;
 pub mod ledger;
 pub mod members;

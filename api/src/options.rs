@@ -3,7 +3,7 @@
 //! Pure. One object's options are about all that this object takes part in. Read from annotations by
 //! [`crate::annotations`]; what must stay true: a word that is not known is refused, never taken for the default.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::duration::GoDuration;
 
@@ -47,7 +47,7 @@ pub enum OnBusy {
 impl Options {
     /// When the patience of somebody ends who has waited since then.
     pub fn deadline(&self, since: Timestamp) -> Option<Timestamp> {
-        since.checked_add(SignedDuration::from_nanos(self.timeout?.as_nanoseconds())).ok()
+        self.timeout?.after(since)
     }
 }
 

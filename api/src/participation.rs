@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::annotations;
 use crate::options::Options;
+use crate::{annotations, grammar};
 
 /// A kind of primitive; the order of the variants is the order in which a workload takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -254,7 +254,7 @@ impl PrimitiveSet {
     /// What the annotations of a stored object say. Admission has checked them; what it would have refused counts
     /// as not there.
     pub fn of(annotations: &BTreeMap<String, String>) -> Self {
-        annotations::parse(annotations, "metadata.annotations").map(|parsed| parsed.set).unwrap_or_default()
+        grammar::parse(annotations, "metadata.annotations").map(|parsed| parsed.set).unwrap_or_default()
     }
 }
 
@@ -307,7 +307,7 @@ impl FromStr for PrimitiveSet {
                 .find(|way| way.annotation.strip_prefix(annotations::PREFIX) == Some(word))
                 .ok_or_else(unreadable)?;
             for value in values.split(',') {
-                entries.push(annotations::part(way, value).map_err(|_| unreadable())?);
+                entries.push(grammar::part(way, value).map_err(|_| unreadable())?);
             }
         }
         let set: Self = entries.into_iter().collect();
@@ -322,7 +322,7 @@ impl PodPlan {
     /// What the annotations of a stored pod say. The Job's part counts only if a Job controls the pod.
     pub fn of(annotations: &BTreeMap<String, String>, controlled_by_job: bool) -> Self {
         let marker = annotations.get(annotations::JOB_PLAN).filter(|_| controlled_by_job);
-        let parsed = annotations::parse(annotations, "metadata.annotations").unwrap_or_default();
+        let parsed = grammar::parse(annotations, "metadata.annotations").unwrap_or_default();
         Self {
             job: marker.and_then(|text| text.parse().ok()).unwrap_or_default(),
             pod: parsed.set,
@@ -446,7 +446,7 @@ mod tests {
         ) {
             let set: PrimitiveSet = parts
                 .into_iter()
-                .filter(|(name, ..)| annotations::is_name(name))
+                .filter(|(name, ..)| grammar::is_name(name))
                 .map(|(name, way, permits)| {
                     let role = if WAYS[way].kind == Kind::Semaphore { Role::Take(permits) } else { WAYS[way].role };
                     part(WAYS[way].kind, role, &name)

@@ -24,7 +24,7 @@ use crate::telemetry::Write;
 /// How often a pod's place in the queue is written, for the first ten.
 const ADVICE_PERIOD: Duration = Duration::from_secs(10);
 /// Whose place is kept up to date.
-const ADVISED: usize = 10;
+pub(crate) const ADVISED: usize = 10;
 
 /// When what was written that is only for people to read.
 #[derive(Default)]
@@ -44,11 +44,7 @@ pub(crate) async fn advise(
     let first = known.is_none_or(|known| known.reason.as_deref() != Some(wait.reason));
     if !first {
         let same = known.and_then(|known| known.message.as_deref()) == Some(wait.message.as_str());
-        let near = told.order.iter().take(ADVISED).any(|uid| {
-            let participant = told.participants.iter().find(|participant| participant.uid == *uid);
-            participant.is_some_and(|participant| participant.pod(&pod.uid).is_some())
-        });
-        if same || !near && told.exists() {
+        if same || !told.line.is_near(&pod.uid) && told.exists() {
             return;
         }
         if let Some(delay) = context.advisor.too_soon(&pod.object().metadata, ADVICE_PERIOD) {

@@ -42,13 +42,19 @@ pub(crate) struct Index(RwLock<State>);
 #[derive(Default)]
 struct State {
     pods: HashMap<ObjectKey, PodEntry>,
-    jobs: HashMap<ObjectKey, PrimitiveSet>,
+    jobs: HashMap<ObjectKey, JobEntry>,
     /// What a gate looks at, in which namespace.
     targets: HashMap<Key, BTreeSet<(String, Target)>>,
     members: HashMap<(String, PrimitiveRef), Members>,
     pods_of_job: HashMap<String, BTreeSet<ObjectKey>>,
     pods_on_node: HashMap<String, BTreeSet<ObjectKey>>,
     looked_at: HashMap<(String, Target), BTreeSet<Key>>,
+}
+
+/// What a Job contributed.
+struct JobEntry {
+    set: PrimitiveSet,
+    uid: String,
 }
 
 /// What a pod contributed.
@@ -139,7 +145,7 @@ impl Index {
             state.members(&key.namespace, primitive).jobs.insert(key.name.clone());
         }
         if !set.is_empty() {
-            state.jobs.insert(key, set);
+            state.jobs.insert(key, JobEntry { set, uid: job.metadata.uid.clone().unwrap_or_default() });
         }
         dedup(concerned)
     }
@@ -214,11 +220,11 @@ impl State {
     }
 
     fn remove_job(&mut self, key: &ObjectKey) -> Vec<Key> {
-        let Some(set) = self.jobs.remove(key) else { return Vec::new() };
-        for primitive in set.primitives() {
+        let Some(entry) = self.jobs.remove(key) else { return Vec::new() };
+        for primitive in entry.set.primitives() {
             self.remove_member(&key.namespace, primitive, |members| members.jobs.remove(&key.name));
         }
-        keys_of(&key.namespace, set.primitives())
+        keys_of(&key.namespace, entry.set.primitives())
     }
 
     fn looking_at(&self, target: &(String, Target)) -> Vec<Key> {
@@ -271,6 +277,27 @@ impl Index {
     /// Who names that primitive.
     pub(crate) fn members(&self, namespace: &str, primitive: &PrimitiveRef) -> Members {
         self.read().members.get(&(namespace.to_owned(), primitive.clone())).cloned().unwrap_or_default()
+    }
+
+    /// The other primitives that come into the plans of those who take part in this one, and of the pods of its Jobs.
+    pub(crate) fn beside(&self, namespace: &str, primitive: &PrimitiveRef) -> Vec<Key> {
+        let state = self.read();
+        let Some(members) = state.members.get(&(namespace.to_owned(), primitive.clone())) else {
+            return Vec::new();
+        };
+        let at = |name: &String| ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
+        let mut others = BTreeSet::new();
+        for job in members.jobs.iter().filter_map(|name| state.jobs.get(&at(name))) {
+            others.extend(job.set.primitives());
+            let pods = state.pods_of_job.get(&job.uid).into_iter().flatten();
+            let plans = pods.filter_map(|key| state.pods.get(key)).flat_map(|pod| pod.plan.entries());
+            others.extend(plans.map(|entry| entry.primitive));
+        }
+        for pod in members.pods.iter().filter_map(|name| state.pods.get(&at(name))) {
+            others.extend(pod.plan.entries().map(|entry| entry.primitive));
+        }
+        others.remove(primitive);
+        keys_of(namespace, others.into_iter())
     }
 
     /// The pods of a Job that takes part itself.

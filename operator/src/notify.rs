@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use crate::client::{CallError, call};
 use crate::events::Happening;
 use crate::index::{self, Key, ObjectKey};
+use crate::line::Line;
 use crate::observe::{self, Known};
 use crate::reconcile::Context;
 use crate::rules::Read;
@@ -50,8 +51,7 @@ pub(crate) struct Told<'a> {
     /// Who holds it.
     pub(crate) holders: &'a [Holder],
     pub(crate) participants: &'a [Participant],
-    /// UIDs of those who wait, the next one first.
-    pub(crate) order: &'a [String],
+    pub(crate) line: Line<'a>,
 }
 
 impl Told<'_> {
@@ -119,7 +119,7 @@ async fn tell_pod(
     known: &Known,
 ) -> Result<Option<Wait>, CallError> {
     let mut pod =
-        known.pods.get(&pod.uid).map_or_else(|| pod.clone(), |fresh| observe::facts(&context.caches, fresh));
+        known.pods.get(&pod.uid).map_or_else(|| pod.clone(), |fresh| known.facts(&context.caches, fresh));
     for _ in 0..ATTEMPTS {
         let metadata = &pod.object().metadata;
         let plan = index::plan_of(metadata);
@@ -149,7 +149,7 @@ async fn tell_pod(
                 announce_verdict(context, &written, &plan, &grant);
                 return Ok(None);
             }
-            Patched::Changed(Some(fresh)) => pod = observe::facts(&context.caches, &fresh),
+            Patched::Changed(Some(fresh)) => pod = known.facts(&context.caches, &fresh),
             // It was never told, so there is nothing to prove.
             Patched::Changed(None) => return Ok(None),
         }
@@ -166,10 +166,7 @@ fn judge(
     told: &Told<'_>,
     others: &Others,
 ) -> Telling {
-    let place = |other: &PrimitiveRef, uid: &str| {
-        let place = told.order.iter().position(|waiting| waiting == uid).filter(|_| other == primitive)?;
-        Some((place + 1, told.order.len()))
-    };
+    let place = |other: &PrimitiveRef, uid: &str| told.line.place(uid).filter(|_| other == primitive);
     let committed = |other: &PrimitiveRef| committed_among(primitive, told, others, other);
     verdict::telling(pod, plan, job, committed, place, Timestamp::now())
 }
@@ -327,7 +324,7 @@ pub(crate) async fn withdraw(
         let Some(pod) = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(&withdrawal.uid)) else {
             continue;
         };
-        let pod = observe::facts(&context.caches, &pod);
+        let pod = known.facts(&context.caches, &pod);
         let grant = verdict::withdrawn(&pod, withdrawal);
         let mut metadata = precondition(&pod);
         metadata["annotations"] = json!({GRANT: grant.to_string()});

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use konductor_api::ledger::ParticipantKind;
 use konductor_api::options::Options;
 use konductor_api::participation::{PrimitiveRef, PrimitiveSet, Role};
@@ -106,21 +106,29 @@ pub(crate) fn participants(
 
 /// The Job that controls the pod, as somebody who takes part.
 pub(crate) fn job_who(caches: &Caches, namespace: &str, pod: &ObjectMeta) -> Option<Who> {
-    let owner = index::job_of(pod)?;
-    let key = ObjectKey { namespace: namespace.to_owned(), name: owner.name.clone() };
-    let job = caches.job(&key).filter(|job| job.metadata.uid.as_deref() == Some(&owner.uid));
+    let (owner, job) = owner(caches, namespace, pod)?;
     Some(job.map_or_else(|| Who::unseen_job(&owner.name, &owner.uid), |job| Who::job(&job)))
 }
 
 fn of_job(caches: &Caches, namespace: &str, pod: &ObjectMeta) -> Option<OfJob> {
-    let owner = index::job_of(pod)?;
-    let key = ObjectKey { namespace: namespace.to_owned(), name: owner.name.clone() };
-    let job = caches.job(&key).filter(|job| job.metadata.uid.as_deref() == Some(&owner.uid));
+    let (owner, job) = owner(caches, namespace, pod)?;
     Some(OfJob {
         name: owner.name.clone(),
         uid: owner.uid.clone(),
         over: job.map(|job| JobFacts::of(&job).is_over()),
     })
+}
+
+/// The Job that controls the pod, by name, and as it was seen, if it was.
+fn owner<'a>(
+    caches: &Caches,
+    namespace: &str,
+    pod: &'a ObjectMeta,
+) -> Option<(&'a OwnerReference, Option<Arc<Job>>)> {
+    let owner = index::job_of(pod)?;
+    let key = ObjectKey { namespace: namespace.to_owned(), name: owner.name.clone() };
+    let job = caches.job(&key).filter(|job| job.metadata.uid.as_deref() == Some(&owner.uid));
+    Some((owner, job))
 }
 
 fn by_uid<K: Resource>(objects: impl Iterator<Item = Arc<K>>) -> BTreeMap<String, Arc<K>> {
@@ -217,7 +225,7 @@ pub(crate) async fn look(
 
 /// Whether somebody still vouches that the machine of this pod is off. That a node came back may not have been seen yet.
 async fn look_at_node(context: &Context, pod: Option<&Pod>, known: &mut Known) -> Result<(), CallError> {
-    let Some(name) = pod.and_then(|pod| pod.spec.as_ref()?.node_name.as_deref()) else { return Ok(()) };
+    let Some(name) = pod.and_then(node_of) else { return Ok(()) };
     let state = context.caches.nodes.state(name);
     if matches!(state, NodeState::Alive | NodeState::Silent) {
         return Ok(());

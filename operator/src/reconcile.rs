@@ -4,6 +4,7 @@
 //! two writes loses nothing. What must stay true: verdicts are derived from what the API server returned, never from
 //! what we meant to write; a conflict means a new read and a new step, never the old result again.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,14 @@ use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
 use kube::{Api, Client, Resource};
 
-use crate::advice::{self, Advisor};
+use crate::advice::{self, ADVISED, Advisor};
 use crate::caches::Caches;
 use crate::client::{CallError, call};
 use crate::commit::{self, Commit, CommitError};
 use crate::events::{Announcer, Happening};
 use crate::finalizers;
-use crate::index::{self, Key, ObjectKey};
+use crate::index::{Key, ObjectKey};
+use crate::line::Line;
 use crate::notify;
 use crate::observe::{self, Known};
 use crate::queue::Queue;
@@ -211,7 +213,11 @@ impl<P: Rule> Settled<P> {
             committed,
             holders: self.object.as_ref().map(|object| object.holders()).unwrap_or_default(),
             participants: &self.participants,
-            order: self.step.as_ref().map(|step| step.order.as_slice()).unwrap_or_default(),
+            line: self
+                .step
+                .as_ref()
+                .map(|step| Line::new(&self.participants, &step.order, ADVISED))
+                .unwrap_or_default(),
         }
     }
 
@@ -238,63 +244,31 @@ fn follow_up<P: Rule>(
     after: &P,
     participants: &[Participant],
 ) {
-    let still = |holder: &Holder| after.holders().iter().any(|other| other.token == holder.token);
+    let (held, holds) = (by_token(before.holders()), by_token(after.holders()));
     for holder in before.holders() {
-        let left = holder.pods.iter().filter(|pod| {
-            !after.holders().iter().any(|other| other.token == holder.token && other.told(&pod.uid).is_some())
-        });
+        let still = holds.get(holder.token.as_str());
+        let left = holder.pods.iter().filter(|pod| still.is_none_or(|still| still.told(&pod.uid).is_none()));
         for pod in left {
             let key = ObjectKey { namespace: namespace.to_owned(), name: pod.name.clone() };
             context.queue.add(Key::Pod(key));
         }
-        if !still(holder) {
+        if still.is_none() {
             context.telemetry.released(primitive.kind, holder);
         }
     }
-    let granted: Vec<_> = after
-        .holders()
-        .iter()
-        .filter(|holder| before.holders().iter().all(|old| old.token != holder.token))
-        .collect();
-    for holder in &granted {
-        let since = participants.iter().find(|participant| participant.uid == holder.uid);
-        context.telemetry.acquired(primitive.kind, since.map(|participant| participant.key.since()));
+    let granted: HashSet<_> =
+        holds.iter().filter(|(token, _)| !held.contains_key(*token)).map(|(_, holder)| &holder.uid).collect();
+    for participant in participants.iter().filter(|participant| granted.contains(&participant.uid)) {
+        context.telemetry.acquired(primitive.kind, participant.key.since());
     }
     for happening in Happening::of(before, after) {
         context.announcer.announce(happening);
     }
-    for participant in participants {
-        for key in others(context, namespace, primitive, participant) {
-            context.queue.add(key);
-        }
+    for key in context.caches.index.beside(namespace, primitive) {
+        context.queue.add(key);
     }
 }
 
-/// The other primitives of that participant's plan, its pods' included.
-fn others(
-    context: &Context,
-    namespace: &str,
-    primitive: &PrimitiveRef,
-    participant: &Participant,
-) -> Vec<Key> {
-    let key = ObjectKey { namespace: namespace.to_owned(), name: participant.name.clone() };
-    let of_job = context
-        .caches
-        .job(&key)
-        .filter(|_| participant.job.is_some())
-        .map(|job| index::set_of(&job.metadata).primitives().cloned().collect::<Vec<_>>())
-        .unwrap_or_default();
-    let of_pods = participant.pods.iter().flat_map(|pod| {
-        let plan = index::plan_of(&pod.object().metadata);
-        plan.entries().map(|entry| entry.primitive.clone()).collect::<Vec<_>>()
-    });
-    let mut keys: Vec<_> = of_job
-        .into_iter()
-        .chain(of_pods)
-        .filter(|other| other != primitive)
-        .map(|other| Key::Primitive(namespace.to_owned(), other))
-        .collect();
-    keys.sort();
-    keys.dedup();
-    keys
+fn by_token(holders: &[Holder]) -> HashMap<&str, &Holder> {
+    holders.iter().map(|holder| (holder.token.as_str(), holder)).collect()
 }

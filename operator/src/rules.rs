@@ -9,7 +9,7 @@ use std::sync::Arc;
 use konductor_api::barrier::{Barrier, BarrierPhase, BarrierStatus};
 use konductor_api::gate::{Gate, GateStatus};
 use konductor_api::lease::{Lease, LeaseStatus};
-use konductor_api::ledger::{Holder, Release, Status};
+use konductor_api::ledger::{self, Holder, Release, Status};
 use konductor_api::members::MemberKey;
 use konductor_api::mutex::{Mutex, MutexStatus};
 use konductor_api::once::{Once, OnceStatus};
@@ -165,7 +165,7 @@ macro_rules! rule {
     (held $kind:ident, $status:ty, $module:ident, $shelf:ident $(, $extra:item)*) => {
         rule!($kind, $status, $module, $shelf,
             fn holders(&self) -> &[Holder] {
-                self.status.as_ref().map(|status| status.ledger.holders.as_slice()).unwrap_or_default()
+                ledger::holders(self.status.as_ref())
             },
             fn history(&self) -> &[Release] {
                 self.status.as_ref().map(|status| status.ledger.history.as_slice()).unwrap_or_default()

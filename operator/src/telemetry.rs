@@ -169,12 +169,10 @@ impl Telemetry {
         self.violations.get_or_create(&OfInvariant { invariant: violation.invariant }).inc();
     }
 
-    pub(crate) fn acquired(&self, kind: Kind, since: Option<Timestamp>) {
+    pub(crate) fn acquired(&self, kind: Kind, since: Timestamp) {
         let kind = OfKind { kind: kind.api_kind() };
         self.acquisitions.get_or_create(&kind).inc();
-        if let Some(since) = since {
-            self.waits.get_or_create(&kind).observe(elapsed(since));
-        }
+        self.waits.get_or_create(&kind).observe(elapsed(since));
     }
 
     pub(crate) fn released(&self, kind: Kind, holder: &Holder) {

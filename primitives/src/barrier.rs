@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use konductor_api::barrier::{ArrivalPolicy, Barrier, BarrierPhase, BarrierSpec, BarrierStatus};
 use konductor_api::conditions::{OPEN, reason};
 use konductor_api::ledger::ParticipantKind;
@@ -27,7 +27,7 @@ use crate::describe::{Says, describe};
 use crate::entrance::{Asker, Entrance};
 use crate::facts::{PodFacts, to_the_second};
 use crate::invariants::Violation;
-use crate::snapshot::{Participant, Snapshot};
+use crate::snapshot::{Participant, Snapshot, order};
 use crate::step::{Lookup, Step};
 
 /// What follows from the snapshot.
@@ -57,19 +57,15 @@ pub fn step(snapshot: &Snapshot<Barrier>) -> Step<BarrierStatus> {
     };
     status.phase = Some(phase);
     status.arrived_of = Some(format!("{}/{}", status.arrived, needed(&barrier.spec)));
-    let mut queue: Vec<_> = snapshot
-        .participants
-        .iter()
-        .filter(|who| phase == BarrierPhase::Waiting && who.role.waits() && who.waits() && !who.was_told())
-        .collect();
-    queue.sort_by(|left, right| left.key.cmp(&right.key));
+    let line = snapshot
+        .line(|who| phase == BarrierPhase::Waiting && who.role.waits() && who.waits() && !who.was_told());
     let says = says(phase, &status, snapshot);
-    describe(&mut status.common, &barrier.metadata, &queue, says, snapshot.now);
+    describe(&mut status.common, &barrier.metadata, &line, says, snapshot.now);
     Step {
         status,
         lookups,
         withdrawals: Vec::new(),
-        order: queue.iter().map(|who| who.uid.clone()).collect(),
+        order: order(&line),
         wake_at: deadline.filter(|_| phase == BarrierPhase::Waiting),
     }
 }
@@ -220,8 +216,7 @@ fn start_anew(status: &mut BarrierStatus) {
 }
 
 fn deadline(status: &BarrierStatus, spec: &BarrierSpec) -> Option<Timestamp> {
-    let first = status.first_arrival_at.as_ref()?;
-    first.0.checked_add(SignedDuration::from_nanos(spec.timeout?.as_nanoseconds())).ok()
+    spec.timeout?.after(status.first_arrival_at.as_ref()?.0)
 }
 
 // ------------------------------------------------------------------------------------------------------- words

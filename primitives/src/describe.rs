@@ -11,7 +11,7 @@ use konductor_api::ledger::{Common, Holder, Mode, QUEUE_SHOWN, Status, Waiter};
 use konductor_api::participation::Role;
 
 use crate::facts::to_the_second;
-use crate::snapshot::Participant;
+use crate::snapshot::{Participant, Waiting};
 
 /// Messages of conditions may have 32 kB; nobody reads a quarter of that.
 const MESSAGE_CHARACTERS: usize = 8 * 1024;
@@ -36,14 +36,14 @@ pub(crate) struct Says {
 pub(crate) fn describe(
     common: &mut Common,
     metadata: &ObjectMeta,
-    queue: &[&Participant],
+    line: &[Waiting<'_>],
     says: Says,
     now: Timestamp,
 ) {
     let generation = metadata.generation;
     common.observed_generation = generation;
-    common.waiting = i64::try_from(queue.len()).unwrap_or(i64::MAX);
-    common.queue = queue.iter().take(QUEUE_SHOWN).map(|participant| participant.shown()).collect();
+    common.waiting = i64::try_from(line.len()).unwrap_or(i64::MAX);
+    common.queue = line.iter().take(QUEUE_SHOWN).map(|waiting| waiting.who.shown()).collect();
     let ready = match says.note {
         None => "the spec is served".to_owned(),
         Some(note) => format!("the spec is served; {note}"),

@@ -74,17 +74,16 @@ pub enum Entrance {
 pub(crate) fn held(holders: &[Holder], asker: &Asker<'_>, busy: bool) -> Entrance {
     let own = holders.iter().find(|holder| holder.uid == asker.uid);
     if let Some(own) = own {
-        let told = asker
-            .pod
-            .map(|(pod, started_at)| own.told(pod).filter(|told| told.waiter_started_at.0 == started_at));
-        match told {
-            None => return Entrance::Held { run: 0, token: own.token.clone() },
-            Some(Some(told)) => {
-                let run = u64::try_from(told.run).unwrap_or(0);
-                return Entrance::Held { run, token: own.token.clone() };
-            }
-            // The ledger does not name this run yet.
-            Some(None) => {}
+        let run = match asker.pod {
+            None => Some(0),
+            // Not if the ledger does not name this run of the waiter yet.
+            Some((pod, started_at)) => own
+                .told(pod)
+                .filter(|told| told.waiter_started_at.0 == started_at)
+                .map(|told| u64::try_from(told.run).unwrap_or(0)),
+        };
+        if let Some(run) = run {
+            return Entrance::Held { run, token: own.token.clone() };
         }
     }
     let place = asker.place.map_or_else(String::new, |(place, of)| format!("place {place} of {of}, "));

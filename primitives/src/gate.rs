@@ -8,7 +8,7 @@
 //!
 //! Prior art: the one-way latch of Java's `CountDownLatch`; failing fast on a dependency as in Argo's DAGs.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use konductor_api::conditions::{OPEN, reason};
 use konductor_api::gate::{
     ConditionOutcome, Gate, GateCondition, GateConditionStatus, GateConditionType, GateLogic, GateOverride,
@@ -22,7 +22,7 @@ use crate::entrance::{Asker, Entrance};
 use crate::facts::{JobFacts, to_the_second};
 use crate::invariants::Violation;
 use crate::looked::{Looked, ObjectFacts, PrimitiveFacts, Target};
-use crate::snapshot::{Participant, Snapshot};
+use crate::snapshot::{Snapshot, order};
 use crate::step::Step;
 
 /// As long as the field may be.
@@ -51,15 +51,10 @@ pub fn step(snapshot: &Snapshot<Gate>) -> Step<GateStatus> {
         })
         .collect();
     let by_conditions = phase_of(spec, &status);
-    let waits = |who: &&Participant| who.waits() && !who.was_told();
-    let mut queue: Vec<_> = snapshot.participants.iter().filter(waits).collect();
-    if by_conditions != GatePhase::Waiting {
-        queue.clear();
-    }
-    queue.sort_by(|left, right| left.key.cmp(&right.key));
-    let phase = in_time(&mut status, by_conditions, !queue.is_empty(), spec, snapshot.now, &mut wake_at);
+    let mut line = snapshot.line(|who| by_conditions == GatePhase::Waiting && who.waits() && !who.was_told());
+    let phase = in_time(&mut status, by_conditions, !line.is_empty(), spec, snapshot.now, &mut wake_at);
     if phase != GatePhase::Waiting {
-        queue.clear();
+        line.clear();
     }
     let met = status.condition_statuses.iter().filter(|known| known.met).count();
     status.met = Some(format!("{met}/{}", status.condition_statuses.len()));
@@ -69,9 +64,8 @@ pub fn step(snapshot: &Snapshot<Gate>) -> Step<GateStatus> {
     };
     status.phase = Some(phase);
     let says = says(&status, phase, snapshot);
-    describe(&mut status.common, &gate.metadata, &queue, says, snapshot.now);
-    let order = queue.iter().map(|who| who.uid.clone()).collect();
-    Step { status, lookups: Vec::new(), withdrawals: Vec::new(), order, wake_at }
+    describe(&mut status.common, &gate.metadata, &line, says, snapshot.now);
+    Step { status, lookups: Vec::new(), withdrawals: Vec::new(), order: order(&line), wake_at }
 }
 
 fn phase_of(spec: &GateSpec, status: &GateStatus) -> GatePhase {
@@ -111,9 +105,7 @@ fn in_time(
         return phase;
     }
     let first = status.first_waiter_at.get_or_insert_with(|| to_the_second(now)).0;
-    let deadline = spec
-        .timeout
-        .and_then(|timeout| first.checked_add(SignedDuration::from_nanos(timeout.as_nanoseconds())).ok());
+    let deadline = spec.timeout.and_then(|timeout| timeout.after(first));
     if deadline.is_some_and(|deadline| deadline <= now) {
         status.timed_out_at = Some(to_the_second(now));
         return GatePhase::Failed;

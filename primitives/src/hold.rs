@@ -5,6 +5,8 @@
 //! (`ReleaseNeedsEvidence`); a pod that lives on has its verdict withdrawn first (`WithdrawBeforeRelease`); a pod is in the
 //! entry before it is told (`LedgerBeforeGo`).
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
 use konductor_waiter::grant::Verdict;
@@ -16,8 +18,10 @@ use crate::step::{Lookup, Withdrawal};
 /// What becomes of an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
+    /// It stays as it is.
+    Stays,
     /// It stays, as it now stands here.
-    Stays(Holder),
+    Changes(Holder),
     /// It leaves.
     Ends(Ending),
     /// It will leave once these verdicts are withdrawn.
@@ -82,7 +86,7 @@ pub fn judge<P>(
     if all_dead && is_through(holder, participant, snapshot, lookups) {
         return leave(&bodies, outcome(holder, participant, snapshot));
     }
-    Fate::Stays(stay(holder, &bodies, participant))
+    stay(holder, &bodies, participant).map_or(Fate::Stays, Fate::Changes)
 }
 
 /// Is there nobody left who could need the hold? For a pod that is its own end; for a Job, the Job's.
@@ -197,31 +201,39 @@ fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {
 
 // -------------------------------------------------------------------------------------------------- the middle
 
-/// The entry of somebody who goes on holding: dead pods leave the list, pods that wait come in.
-fn stay(holder: &Holder, bodies: &[(&ToldPod, Body<'_>)], participant: Option<&Participant>) -> Holder {
-    let mut pods: Vec<_> = bodies
+/// The entry of somebody who goes on holding, if it is another than it was: dead pods leave the list, pods that wait come
+/// in.
+fn stay(
+    holder: &Holder,
+    bodies: &[(&ToldPod, Body<'_>)],
+    participant: Option<&Participant>,
+) -> Option<Holder> {
+    let known = bodies
         .iter()
         .filter(|(_, body)| holder.kind == ParticipantKind::Pod || !is_terminal(body))
         .map(|(told, body)| match body {
-            Body::Alive(pod) => reissued(told, pod).unwrap_or_else(|| (*told).clone()),
-            _ => (*told).clone(),
-        })
-        .collect();
-    if let Some(participant) = participant {
-        pods.extend(
-            participant
-                .pods
-                .iter()
-                .filter(|pod| holder.told(&pod.uid).is_none())
-                .filter(|_| participant.job.as_ref().is_none_or(|job| !job.is_over() && !job.suspended))
-                .filter_map(told_now),
-        );
-    }
+            Body::Alive(pod) => reissued(told, pod).map_or(Cow::Borrowed(*told), Cow::Owned),
+            _ => Cow::Borrowed(*told),
+        });
+    let come = participant
+        .filter(|who| who.job.as_ref().is_none_or(|job| !job.is_over() && !job.suspended))
+        .into_iter()
+        .flat_map(|who| who.pods.iter().filter(|pod| holder.told(&pod.uid).is_none()))
+        .filter_map(told_now)
+        .map(Cow::Owned);
+    let pods: Vec<Cow<'_, ToldPod>> = known.chain(come).collect();
     let suspect = bodies.iter().find_map(|(_, body)| match body {
         Body::Alive(pod) | Body::Doubted(pod) => suspicion(pod),
         _ => None,
     });
-    Holder { pods, suspect, ..holder.clone() }
+    let same = suspect == holder.suspect
+        && pods.len() == holder.pods.len()
+        && pods.iter().all(|pod| matches!(pod, Cow::Borrowed(_)));
+    (!same).then(|| Holder {
+        pods: pods.into_iter().map(Cow::into_owned).collect(),
+        suspect,
+        ..holder.clone()
+    })
 }
 
 /// P2 of a pod that is being deleted is not the last word: what its record proves would be lost with it.

@@ -9,7 +9,7 @@
 //! gives way by proof, and a token goes with it.
 
 use konductor_api::lease::{Lease, LeasePhase, LeaseStatus};
-use konductor_api::ledger::Holder;
+use konductor_api::ledger::{Holder, holders};
 
 use crate::describe::alone;
 use crate::entrance::{Asker, Entrance, held};
@@ -23,7 +23,7 @@ pub fn step(snapshot: &Snapshot<Lease>) -> Step<LeaseStatus> {
     let lease = &snapshot.primitive;
     let mut turn = Turn::begin(snapshot, &lease.metadata, lease.status.as_ref());
     turn.admit(|holders, _| if holders.is_empty() { May::Enter } else { May::Stop });
-    turn.finish(|status, _| {
+    turn.finish(|status| {
         let holder = status.ledger.holders.first();
         status.phase = Some(if holder.is_some() { LeasePhase::Held } else { LeasePhase::Available });
         status.holder = holder.map(Holder::display);
@@ -33,7 +33,7 @@ pub fn step(snapshot: &Snapshot<Lease>) -> Step<LeaseStatus> {
 
 /// Where somebody stands who names it.
 pub fn entrance(lease: &Lease, asker: &Asker<'_>) -> Entrance {
-    let holders = lease.status.as_ref().map(|status| status.ledger.holders.as_slice()).unwrap_or_default();
+    let holders = holders(lease.status.as_ref());
     held(holders, asker, !holders.is_empty())
 }
 

@@ -6,7 +6,7 @@
 //! Prior art: tickets in creation order with a fencing revision, as in etcd's `concurrency` package; release on the
 //! observed end of the holder, as the session locks of `PostgreSQL` have it.
 
-use konductor_api::ledger::Holder;
+use konductor_api::ledger::{Holder, holders};
 use konductor_api::mutex::{Mutex, MutexPhase, MutexStatus};
 
 use crate::describe::alone;
@@ -21,7 +21,7 @@ pub fn step(snapshot: &Snapshot<Mutex>) -> Step<MutexStatus> {
     let mutex = &snapshot.primitive;
     let mut turn = Turn::begin(snapshot, &mutex.metadata, mutex.status.as_ref());
     turn.admit(|holders, _| if holders.is_empty() { May::Enter } else { May::Stop });
-    turn.finish(|status, _| {
+    turn.finish(|status| {
         let holder = status.ledger.holders.first();
         status.phase = Some(if holder.is_some() { MutexPhase::Locked } else { MutexPhase::Unlocked });
         status.holder = holder.map(Holder::display);
@@ -31,7 +31,7 @@ pub fn step(snapshot: &Snapshot<Mutex>) -> Step<MutexStatus> {
 
 /// Where somebody stands who names it.
 pub fn entrance(mutex: &Mutex, asker: &Asker<'_>) -> Entrance {
-    let holders = mutex.status.as_ref().map(|status| status.ledger.holders.as_slice()).unwrap_or_default();
+    let holders = holders(mutex.status.as_ref());
     held(holders, asker, !holders.is_empty())
 }
 

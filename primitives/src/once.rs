@@ -10,7 +10,7 @@
 //!
 //! Prior art: Go's `sync.Once`, for which a panic counts as done; here it does not.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use konductor_api::conditions::{DONE, reason};
 use konductor_api::ledger::Holder;
 use konductor_api::once::{Once, OncePhase, OnceStatus};
@@ -31,12 +31,12 @@ pub fn step(snapshot: &Snapshot<Once>) -> Step<OnceStatus> {
     let ended = std::mem::take(&mut turn.ended);
     record(&mut turn.status, &ended, snapshot.now);
     turn_to_key(&mut turn.status, once);
-    if !turn.queue().is_empty() && has_expired(&turn.status, once, snapshot.now) {
+    if turn.line().next().is_some() && has_expired(&turn.status, once, snapshot.now) {
         forget(&mut turn.status);
     }
     let over = turn.status.executed || is_exhausted(&turn.status, once);
     turn.admit(|holders, _| if holders.is_empty() && !over { May::Enter } else { May::Stop });
-    turn.finish(|status, _| {
+    turn.finish(|status| {
         let runner = status.ledger.holders.first();
         let phase = match runner {
             _ if status.executed => OncePhase::Executed,
@@ -95,7 +95,7 @@ fn forget(status: &mut OnceStatus) {
 
 fn has_expired(status: &OnceStatus, once: &Once, now: Timestamp) -> bool {
     let (Some(ttl), Some(at)) = (once.spec.ttl, status.executed_at.as_ref()) else { return false };
-    status.executed && now.duration_since(at.0) >= SignedDuration::from_nanos(ttl.as_nanoseconds())
+    status.executed && ttl.after(at.0).is_some_and(|over| over <= now)
 }
 
 fn is_exhausted(status: &OnceStatus, once: &Once) -> bool {

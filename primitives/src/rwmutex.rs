@@ -16,7 +16,7 @@
 //! multiprocessor real-time systems", Real-Time Systems 46 (2010).
 
 use konductor_api::conditions::{HELD, reason};
-use konductor_api::ledger::{Holder, Mode};
+use konductor_api::ledger::{Holder, Mode, holders};
 use konductor_api::participation::Role;
 use konductor_api::rwmutex::{RWMutex, RWMutexPhase, RWMutexPolicy, RWMutexStatus};
 
@@ -47,14 +47,13 @@ pub fn step(snapshot: &Snapshot<RWMutex>) -> Step<RWMutexStatus> {
             turn.admit(
                 |holders, next| if next.role == Role::Write { fair(holders, next) } else { May::PassOver },
             );
-            let writer_waits =
-                turn.queue().iter().any(|waiting| waiting.role == Role::Write && waiting.can_start());
+            let writer_waits = turn.line().any(|waiting| waiting.role == Role::Write && waiting.can_start());
             if !writer_waits {
                 turn.admit(readers);
             }
         }
     }
-    turn.finish(|status, _| {
+    turn.finish(|status| {
         let holders = &status.ledger.holders;
         let writer = holders.iter().find(|holder| writes(holder));
         status.readers =
@@ -101,7 +100,7 @@ fn writes(holder: &Holder) -> bool {
 
 /// Where somebody stands who names it.
 pub fn entrance(lock: &RWMutex, asker: &Asker<'_>) -> Entrance {
-    let holders = lock.status.as_ref().map(|status| status.ledger.holders.as_slice()).unwrap_or_default();
+    let holders = holders(lock.status.as_ref());
     let busy = if asker.role == Role::Write { !holders.is_empty() } else { holders.iter().any(writes) };
     held(holders, asker, busy)
 }

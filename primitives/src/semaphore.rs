@@ -9,7 +9,7 @@
 //! Prior art: Java's fair `Semaphore`, but with permits that somebody owns; strict order as in Kueue's `StrictFIFO`.
 
 use konductor_api::conditions::{AVAILABLE, reason};
-use konductor_api::ledger::Holder;
+use konductor_api::ledger::{Holder, holders};
 use konductor_api::participation::Role;
 use konductor_api::semaphore::{Semaphore, SemaphorePhase, SemaphoreStatus};
 
@@ -37,7 +37,7 @@ pub fn step(snapshot: &Snapshot<Semaphore>) -> Step<SemaphoreStatus> {
         free -= wanted;
         May::Enter
     });
-    turn.finish(|status, _| {
+    turn.finish(|status| {
         let in_use = in_use(&status.ledger.holders);
         status.in_use = in_use;
         status.available = (permits - in_use).max(0);
@@ -71,8 +71,7 @@ pub fn step(snapshot: &Snapshot<Semaphore>) -> Step<SemaphoreStatus> {
 
 /// Where somebody stands who names it.
 pub fn entrance(semaphore: &Semaphore, asker: &Asker<'_>) -> Entrance {
-    let holders =
-        semaphore.status.as_ref().map(|status| status.ledger.holders.as_slice()).unwrap_or_default();
+    let holders = holders(semaphore.status.as_ref());
     let (wanted, permits) = (wanted(asker.role), semaphore.spec.permits);
     let holds = holders.iter().any(|holder| holder.uid == asker.uid);
     if wanted > permits && !holds {

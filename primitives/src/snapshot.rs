@@ -64,6 +64,15 @@ pub struct Participant {
     pub pods: Vec<PodFacts>,
 }
 
+/// Somebody in line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting<'a> {
+    /// Place among the snapshot's participants.
+    pub(crate) at: usize,
+    /// Who is there.
+    pub(crate) who: &'a Participant,
+}
+
 /// The Job that a pod belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfJob {
@@ -77,10 +86,24 @@ pub struct OfJob {
 
 // --------------------------------------------------------------------------------------------------- asking
 
+/// The order of a line, as a step answers it.
+pub(crate) fn order(line: &[Waiting<'_>]) -> Vec<usize> {
+    line.iter().map(|waiting| waiting.at).collect()
+}
+
 impl<P> Snapshot<P> {
     /// That participant, if the snapshot has it.
     pub fn participant(&self, uid: &str) -> Option<&Participant> {
         self.participants.iter().find(|participant| participant.uid == uid)
+    }
+
+    /// Of those of whom it is so: the line, the next one first.
+    pub(crate) fn line<'a>(&'a self, mut so: impl FnMut(&'a Participant) -> bool) -> Vec<Waiting<'a>> {
+        let all = self.participants.iter().enumerate().map(|(at, who)| Waiting { at, who });
+        let mut line: Vec<_> = all.filter(|waiting| so(waiting.who)).collect();
+        // The UID is part of the key, so no two are equal.
+        line.sort_unstable_by(|left, right| left.who.key.cmp(&right.who.key));
+        line
     }
 
     /// That pod, of whomever.

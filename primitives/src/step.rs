@@ -15,8 +15,8 @@ pub struct Step<S> {
     pub lookups: Vec<Lookup>,
     /// Verdicts to be withdrawn: do it, put the pods that came back into the snapshot, and step again.
     pub withdrawals: Vec<Withdrawal>,
-    /// UIDs of all who wait, the next one first.
-    pub order: Vec<String>,
+    /// Who waits, the next one first, each by the place it has among the snapshot's participants.
+    pub order: Vec<usize>,
     /// When to step again even if nothing happens.
     pub wake_at: Option<Timestamp>,
 }

@@ -16,7 +16,7 @@ use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, Release};
 use crate::describe::{self, Says, describe};
 use crate::facts::to_the_second;
 use crate::hold::{self, Ending, Fate};
-use crate::snapshot::{Participant, Snapshot};
+use crate::snapshot::{Participant, Snapshot, Waiting, order};
 use crate::step::{Lookup, Step, Withdrawal};
 use crate::token;
 
@@ -29,7 +29,7 @@ pub(crate) struct Turn<'a, P, S> {
     /// Who left.
     pub(crate) ended: Vec<(Holder, Ending)>,
     metadata: &'a ObjectMeta,
-    queue: Vec<&'a Participant>,
+    line: Vec<Waiting<'a>>,
     lookups: Vec<Lookup>,
     withdrawals: Vec<Withdrawal>,
     trouble: Option<(&'static str, String)>,
@@ -50,39 +50,27 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
     /// Who is proven gone has left, and who waits stands in line.
     pub(crate) fn begin(snapshot: &'a Snapshot<P>, metadata: &'a ObjectMeta, before: Option<&S>) -> Self {
         let mut status = before.cloned().unwrap_or_default();
-        let holders = std::mem::take(&mut status.ledger_mut().holders);
-        // Without random: the same snapshot gives the same step.
-        let mut known: HashMap<&str, Option<&Participant>, BuildHasherDefault<DefaultHasher>> =
-            holders.iter().map(|holder| (holder.uid.as_str(), None)).collect();
-        let mut queue = Vec::new();
-        for participant in &snapshot.participants {
-            match known.get_mut(participant.uid.as_str()) {
-                Some(found) => *found = Some(participant),
-                None if participant.waits() && !participant.gave_up(snapshot.now) => queue.push(participant),
-                None => {}
-            }
-        }
-        queue.sort_by(|left, right| left.key.cmp(&right.key));
+        let ledger = status.ledger_mut();
+        let (known, line) = part(snapshot, &ledger.holders);
         let (mut lookups, mut withdrawals, mut ended, mut stay) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for holder in &holders {
-            let participant = known.get(holder.uid.as_str()).copied().flatten();
-            match hold::judge(holder, participant, snapshot, &mut lookups) {
-                Fate::Stays(holder) => stay.push(holder),
+            (Vec::new(), Vec::new(), Vec::new(), Vec::with_capacity(ledger.holders.len()));
+        for (holder, participant) in std::mem::take(&mut ledger.holders).into_iter().zip(known) {
+            match hold::judge(&holder, participant, snapshot, &mut lookups) {
+                Fate::Stays => stay.push(holder),
+                Fate::Changes(changed) => stay.push(changed),
                 Fate::EndsAfter(needed) => {
                     withdrawals.extend(needed);
-                    stay.push(holder.clone());
+                    stay.push(holder);
                 }
-                Fate::Ends(ending) => ended.push((holder.clone(), ending)),
+                Fate::Ends(ending) => ended.push((holder, ending)),
             }
         }
-        let ledger = status.ledger_mut();
         ledger.holders = stay;
         for (holder, ending) in &ended {
             ledger.history.insert(0, release(holder, *ending, snapshot));
         }
         ledger.history.truncate(HISTORY_KEPT.max(ended.len()));
-        Self { snapshot, status, ended, metadata, queue, lookups, withdrawals, trouble: None }
+        Self { snapshot, status, ended, metadata, line, lookups, withdrawals, trouble: None }
     }
 
     /// Who holds, as it stands so far.
@@ -91,8 +79,8 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
     }
 
     /// Who waits, the next one first.
-    pub(crate) fn queue(&self) -> &[&'a Participant] {
-        &self.queue
+    pub(crate) fn line(&self) -> impl Iterator<Item = &'a Participant> + '_ {
+        self.line.iter().map(|waiting| waiting.who)
     }
 
     /// Asks the kind's rule about everybody who could start now, in the order of the queue. Who cannot start stands in
@@ -101,18 +89,18 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
         if self.metadata.deletion_timestamp.is_some() {
             return;
         }
-        let mut queue = std::mem::take(&mut self.queue).into_iter();
-        for candidate in queue.by_ref() {
-            let says = if candidate.can_start() { may(self.holders(), candidate) } else { May::PassOver };
-            if says == May::Enter && self.enter(candidate) {
+        let mut line = std::mem::take(&mut self.line).into_iter();
+        for next in line.by_ref() {
+            let says = if next.who.can_start() { may(self.holders(), next.who) } else { May::PassOver };
+            if says == May::Enter && self.enter(next.who) {
                 continue;
             }
-            self.queue.push(candidate);
+            self.line.push(next);
             if says != May::PassOver {
                 break;
             }
         }
-        self.queue.extend(queue);
+        self.line.extend(line);
     }
 
     /// The entry of somebody new; says whether there could be one.
@@ -150,8 +138,8 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
 
     /// Writes down what is left to be said. Only the kind knows `says`; that a person must act, because of the ledger,
     /// is added here.
-    pub(crate) fn finish(mut self, says: impl FnOnce(&mut S, &[&Participant]) -> Says) -> Step<S> {
-        let mut says = says(&mut self.status, &self.queue);
+    pub(crate) fn finish(mut self, says: impl FnOnce(&mut S) -> Says) -> Step<S> {
+        let mut says = says(&mut self.status);
         let suspect = || {
             let mut suspects =
                 self.status.ledger().holders.iter().filter_map(|holder| holder.suspect.clone());
@@ -165,15 +153,36 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             ))
         };
         says.stalled = self.trouble.take().or(says.stalled).or_else(suspect);
-        describe(self.status.common_mut(), self.metadata, &self.queue, says, self.snapshot.now);
+        describe(self.status.common_mut(), self.metadata, &self.line, says, self.snapshot.now);
         Step {
-            order: self.queue.iter().map(|participant| participant.uid.clone()).collect(),
+            order: order(&self.line),
             status: self.status,
             lookups: self.lookups,
             withdrawals: self.withdrawals,
             wake_at: None,
         }
     }
+}
+
+/// Who each holder is, if the snapshot has it, and who waits.
+fn part<'a, P>(
+    snapshot: &'a Snapshot<P>,
+    holders: &[Holder],
+) -> (Vec<Option<&'a Participant>>, Vec<Waiting<'a>>) {
+    // Without random: the same snapshot gives the same step.
+    let places: HashMap<&str, usize, BuildHasherDefault<DefaultHasher>> =
+        holders.iter().enumerate().map(|(place, holder)| (holder.uid.as_str(), place)).collect();
+    let mut known = vec![None; holders.len()];
+    let line = snapshot.line(|who| match places.get(who.uid.as_str()) {
+        Some(place) => {
+            if let Some(known) = known.get_mut(*place) {
+                *known = Some(who);
+            }
+            false
+        }
+        None => who.waits() && !who.gave_up(snapshot.now),
+    });
+    (known, line)
 }
 
 fn release<P>(holder: &Holder, ending: Ending, snapshot: &Snapshot<P>) -> Release {

@@ -7,8 +7,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use konductor_api::annotations;
 use konductor_api::conditions::reason;
+use konductor_api::grammar;
 use konductor_api::members::MemberKey;
 use konductor_api::options::{OnBusy, OnTimeout, Options};
 use konductor_api::participation::{PodPlan, PrimitiveRef, PrimitiveSet, Role};
@@ -120,7 +120,7 @@ impl Who {
             .metadata
             .annotations
             .as_ref()
-            .and_then(|all| annotations::parse(all, "").ok())
+            .and_then(|all| grammar::parse(all, "").ok())
             .map(|parsed| parsed.options)
             .unwrap_or_default();
         Self {
@@ -267,28 +267,23 @@ pub fn telling<'a>(
         // The ledger is behind what the pod was told; the next step raises its number.
         return Telling::Nothing;
     }
-    Telling::Go { grant: grant(pod, run, waiter_started_at, Verdict::Go), tokens }
+    Telling::Go { grant: grant(pod, run, waiter_started_at.as_second(), Verdict::Go), tokens }
 }
 
 fn deny(pod: &PodFacts, waiter_started_at: Timestamp, code: u8, reason: String) -> Grant {
     let run = pod.last_run().saturating_add(1);
-    grant(pod, run, waiter_started_at, Verdict::Deny { code, reason })
+    grant(pod, run, waiter_started_at.as_second(), Verdict::Deny { code, reason })
 }
 
-fn grant(pod: &PodFacts, run: u64, waiter_started_at: Timestamp, verdict: Verdict) -> Grant {
-    Grant { pod_uid: pod.uid.clone(), run, waiter_started_at: waiter_started_at.as_second(), verdict }
+fn grant(pod: &PodFacts, run: u64, waiter_started_at: i64, verdict: Verdict) -> Grant {
+    Grant { pod_uid: pod.uid.clone(), run, waiter_started_at, verdict }
 }
 
 /// The grant that takes back what this pod was told, or was to be told.
 pub fn withdrawn(pod: &PodFacts, withdrawal: &Withdrawal) -> Grant {
     match &pod.grant {
         Some(told) if told.run >= withdrawal.run => Grant { verdict: Verdict::Released, ..told.clone() },
-        _ => Grant {
-            pod_uid: pod.uid.clone(),
-            run: withdrawal.run,
-            waiter_started_at: withdrawal.waiter_started_at,
-            verdict: Verdict::Released,
-        },
+        _ => grant(pod, withdrawal.run, withdrawal.waiter_started_at, Verdict::Released),
     }
 }
 

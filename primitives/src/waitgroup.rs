@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use konductor_api::conditions::{DONE, reason};
 use konductor_api::ledger::ParticipantKind;
 use konductor_api::members::{MemberKey, Members};
@@ -21,7 +21,7 @@ use crate::describe::{Says, describe};
 use crate::entrance::{Asker, Entrance};
 use crate::facts::{PodFacts, to_the_second};
 use crate::invariants::Violation;
-use crate::snapshot::{Participant, Snapshot};
+use crate::snapshot::{Participant, Snapshot, order};
 use crate::step::{Lookup, Step};
 
 /// What follows from the snapshot.
@@ -59,18 +59,12 @@ pub fn step(snapshot: &Snapshot<WaitGroup>) -> Step<WaitGroupStatus> {
         WaitGroupPhase::Done => status.done_at.clone().or(Some(to_the_second(snapshot.now))),
         WaitGroupPhase::Waiting => None,
     };
-    let mut queue: Vec<_> = snapshot
-        .participants
-        .iter()
-        .filter(|who| {
-            phase == WaitGroupPhase::Waiting && who.role == Role::Await && who.waits() && !who.was_told()
-        })
-        .collect();
-    queue.sort_by(|left, right| left.key.cmp(&right.key));
-    let says = says(phase, &status, &group.spec, !queue.is_empty());
-    describe(&mut status.common, &group.metadata, &queue, says, snapshot.now);
-    let order = queue.iter().map(|who| who.uid.clone()).collect();
-    Step { status, lookups, withdrawals: Vec::new(), order, wake_at: None }
+    let line = snapshot.line(|who| {
+        phase == WaitGroupPhase::Waiting && who.role == Role::Await && who.waits() && !who.was_told()
+    });
+    let says = says(phase, &status, &group.spec, !line.is_empty());
+    describe(&mut status.common, &group.metadata, &line, says, snapshot.now);
+    Step { status, lookups, withdrawals: Vec::new(), order: order(&line), wake_at: None }
 }
 
 fn by_key(snapshot: &Snapshot<WaitGroup>) -> BTreeMap<&MemberKey, Vec<&Participant>> {
@@ -87,7 +81,7 @@ fn is_known(status: &WaitGroupStatus, key: &MemberKey) -> bool {
 
 fn round_is_over(status: &WaitGroupStatus, spec: &WaitGroupSpec, now: Timestamp) -> bool {
     let (Some(ttl), Some(at)) = (spec.ttl, status.done_at.as_ref()) else { return false };
-    now.duration_since(at.0) >= SignedDuration::from_nanos(ttl.as_nanoseconds())
+    ttl.after(at.0).is_some_and(|over| over <= now)
 }
 
 /// At least one: nothing is not everything.

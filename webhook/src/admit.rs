@@ -4,7 +4,7 @@
 //! an answer, and what we cannot judge we do not let pass as if we had.
 
 use jiff::Timestamp;
-use konductor_api::annotations::Problem;
+use konductor_api::grammar::Problem;
 
 use crate::names::Names;
 use crate::patch::{PatchError, patch};

@@ -3,7 +3,8 @@
 //! Pure. What must stay true: nothing of the user's is changed or moved, our own work is recognised by what it is and
 //! not by a marker, and whatever else stands under our reserved names is refused.
 
-use konductor_api::annotations::{Problem, WAITER_CONTAINER};
+use konductor_api::annotations::WAITER_CONTAINER;
+use konductor_api::grammar::Problem;
 use konductor_api::participation::PodPlan;
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use konductor_api::annotations::Problem;
+use konductor_api::grammar::Problem;
 use serde_json::Value;
 
 /// The field at that path.

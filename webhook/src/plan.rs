@@ -8,9 +8,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use konductor_api::annotations::{
-    self, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, ONCE, Parsed, Problem,
-};
+use konductor_api::annotations::{self, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, ONCE};
+use konductor_api::grammar::{self, Parsed, Problem};
 use konductor_api::options::{OnBusy, OnTimeout};
 use konductor_api::participation::{Kind, PodPlan, PrimitiveSet, Role};
 use serde_json::Value;
@@ -181,7 +180,7 @@ impl Annotated {
             problems.push(problem);
             BTreeMap::new()
         });
-        let parsed = collect(annotations::parse(&map, &path), problems);
+        let parsed = collect(grammar::parse(&map, &path), problems);
         let annotated = Self { map, parsed, path };
         let forged: Vec<_> = annotated.map.keys().filter(|key| annotations::is_operators(key)).collect();
         problems.extend(forged.into_iter().map(|key| annotated.reserved(key)));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use json_patch::Patch;
 use k8s_openapi::ByteString;
-use konductor_api::annotations::Problem;
+use konductor_api::grammar::Problem;
 use serde_json::{Value, json};
 
 const API_VERSION: &str = "admission.k8s.io/v1";

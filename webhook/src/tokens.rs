@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use konductor_api::annotations::{self, Problem};
+use konductor_api::annotations;
+use konductor_api::grammar::Problem;
 use konductor_api::participation::{Entry, Part, PodPlan};
 use serde_json::Value;
 

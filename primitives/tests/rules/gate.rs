@@ -11,7 +11,7 @@ use rstest::rstest;
 
 use super::support::{
     JobSketch, Says, at, commit, edit, entrance, gate, is_closed, is_in, is_never, is_ready, job, jobs_seen,
-    message, of_job, of_pod, on_job, pod, snapshot, time, uid, waits,
+    line, message, of_job, of_pod, on_job, pod, snapshot, time, uid, waits,
 };
 
 /// What is known of Jobs.
@@ -182,7 +182,7 @@ fn the_queue_shows_who_waits_while_it_is_closed() {
     ];
     let mut snapshot = snapshot(gate(&[("etl", Complete)]), everybody);
     let closed = step(&snapshot);
-    assert_eq!(closed.order, ["first", "k", "late"].map(uid));
+    assert_eq!(line(&snapshot, &closed), ["first", "k", "late"].map(uid));
     assert_eq!((closed.status.common.waiting, closed.status.common.queue[0].name.as_str()), (3, "first"));
     let mut unattended = closed.status.clone();
     (unattended.common.waiting, unattended.common.queue) = (0, vec![]);

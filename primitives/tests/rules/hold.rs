@@ -26,9 +26,20 @@ fn ends(evidence: Evidence, outcome: Outcome) -> Fate {
     Fate::Ends(Ending { evidence, outcome })
 }
 
-fn stays(fate: Fate) -> Holder {
-    let Fate::Stays(holder) = fate else { panic!("it should stay: {fate:?}") };
-    holder
+fn stays(held: &Holder, fate: Fate) -> Holder {
+    match fate {
+        Fate::Stays => held.clone(),
+        Fate::Changes(changed) => {
+            assert_ne!(&changed, held, "what does not change costs nothing");
+            changed
+        }
+        other => panic!("it should stay: {other:?}"),
+    }
+}
+
+/// The entry of somebody who goes on holding.
+fn goes_on(held: &Holder, snapshot: &Snapshot<Mutex>) -> Holder {
+    stays(held, judge(held, snapshot).0)
 }
 
 fn of_run_one(pod: &str) -> Withdrawal {
@@ -59,16 +70,16 @@ fn pods_hold() -> Holder {
 }
 
 #[rstest]
-#[case::not_told_yet(pod("p").waiter_running(1), Fate::Stays(pods_hold()))]
-#[case::at_work(pod("p").at_work(), Fate::Stays(pods_hold()))]
-#[case::deletion_proves_nothing(pod("p").at_work().deleting(), Fate::Stays(pods_hold()))]
-#[case::the_garbage_collectors_word_proves_nothing(pod("p").at_work().phase("Failed"), Fate::Stays(pods_hold()))]
+#[case::not_told_yet(pod("p").waiter_running(1), Fate::Stays)]
+#[case::at_work(pod("p").at_work(), Fate::Stays)]
+#[case::deletion_proves_nothing(pod("p").at_work().deleting(), Fate::Stays)]
+#[case::the_garbage_collectors_word_proves_nothing(pod("p").at_work().phase("Failed"), Fate::Stays)]
 #[case::main_is_over(pod("p").done(0), withdrawal("p"))]
 #[case::main_is_over_and_the_verdict_is_withdrawn(pod("p").done(0).withdrawn(1, 1), ends(Evidence::P2, Succeeded))]
 #[case::main_is_over_while_it_is_being_deleted(pod("p").done(0).deleting(), ends(Evidence::P2, Succeeded))]
 #[case::the_kubelets_last_word(pod("p").done(1).over("Failed"), ends(Evidence::P1, Failed))]
 #[case::it_ended_while_it_waited(pod("p").waiter_ended(1, 2, 143).over("Failed"), ends(Evidence::P1, GaveBack))]
-#[case::main_is_over_but_may_start_again(pod("p").policy("OnFailure").done(1), Fate::Stays(pods_hold()))]
+#[case::main_is_over_but_may_start_again(pod("p").policy("OnFailure").done(1), Fate::Stays)]
 fn a_pod(#[case] sketch: PodSketch, #[case] fate: Fate) {
     assert_eq!(judge(&pods_hold(), &of(vec![of_pod(&sketch, 0)])), (fate, Vec::new()));
 }
@@ -76,7 +87,7 @@ fn a_pod(#[case] sketch: PodSketch, #[case] fate: Fate) {
 #[test]
 fn a_pod_that_is_not_seen_is_asked_for_and_holds_until_the_answer() {
     let (fate, lookups) = judge(&pods_hold(), &of(Vec::new()));
-    assert_eq!(stays(fate), pods_hold());
+    assert_eq!(fate, Fate::Stays);
     assert_eq!(lookups, [lookup(ParticipantKind::Pod, "p")]);
 }
 
@@ -89,9 +100,9 @@ fn a_pod_that_the_api_server_says_is_gone_never_ran() {
 
 #[test]
 fn a_pod_on_a_silent_node_is_suspect_until_the_node_is_heard_from() {
-    let silent = stays(judge(&pods_hold(), &of(vec![of_pod(&pod("p").at_work().on_a_silent_node(), 0)])).0);
+    let silent = goes_on(&pods_hold(), &of(vec![of_pod(&pod("p").at_work().on_a_silent_node(), 0)]));
     assert!(silent.suspect.as_ref().unwrap().contains("node-a"), "{silent:?}");
-    let again = stays(judge(&silent, &of(vec![of_pod(&pod("p").at_work(), 0)])).0);
+    let again = goes_on(&silent, &of(vec![of_pod(&pod("p").at_work(), 0)]));
     assert_eq!(again, pods_hold());
 }
 
@@ -113,7 +124,7 @@ fn a_pod_on_a_silent_node_is_suspect_until_the_node_is_heard_from() {
 )]
 #[case::what_has_no_node_has_none_that_is_gone(
     pod("p").without_node().on_a_node_that_is_gone(),
-    Fate::Stays(pods_hold())
+    Fate::Stays
 )]
 fn somebody_vouches_for_the_machine(#[case] sketch: PodSketch, #[case] fate: Fate) {
     assert_eq!(judge(&pods_hold(), &of(vec![of_pod(&sketch, 0)])), (fate, Vec::new()));
@@ -125,7 +136,7 @@ fn who_vouches_in_a_cache_is_asked_again() {
     let mut snapshot = of(vec![of_pod(&away, 0)]);
     snapshot.fresh.clear();
     let (fate, lookups) = judge(&pods_hold(), &snapshot);
-    assert!(stays(fate).suspect.is_some());
+    assert!(stays(&pods_hold(), fate).suspect.is_some());
     assert_eq!(lookups, [lookup(ParticipantKind::Pod, "p")]);
 }
 
@@ -171,7 +182,7 @@ fn how_it_went_for_a_pod(#[case] sketch: PodSketch, #[case] outcome: Outcome) {
 #[case::nobody_waits_on_a_silent_node(pod("p").done(137).waiter_running(20).on_a_silent_node(), None)]
 #[case::nobody_waits_in_a_pod_that_is_being_deleted(pod("p").done(137).waiter_running(20).deleting(), None)]
 fn a_grant_is_good_for_one_run(#[case] sketch: PodSketch, #[case] reissued: Option<(i64, i64)>) {
-    let after = stays(judge(&pods_hold(), &of(vec![of_pod(&sketch, 0)])).0);
+    let after = goes_on(&pods_hold(), &of(vec![of_pod(&sketch, 0)]));
     let (run, started_at) = reissued.unwrap_or((1, 1));
     assert_eq!((after.pods[0].run, &after.pods[0].waiter_started_at), (run, &time(started_at)));
     assert_eq!((after.token, after.granted_at), (pods_hold().token, pods_hold().granted_at));
@@ -180,11 +191,11 @@ fn a_grant_is_good_for_one_run(#[case] sketch: PodSketch, #[case] reissued: Opti
 #[test]
 fn a_new_grant_remembers_what_ran_before_it() {
     let sketch = pod("p").done(137).waiter_running(20);
-    let after = stays(judge(&pods_hold(), &of(vec![of_pod(&sketch, 0)])).0);
+    let after = goes_on(&pods_hold(), &of(vec![of_pod(&sketch, 0)]));
     assert_eq!(after.pods[0].ran_before, ["main-1"]);
     // The waiter passes, and the status still shows how the first run ended.
     let stale = sketch.told_go(2, 20).waiter_passed(20, 21);
-    assert_eq!(stays(judge(&after, &of(vec![of_pod(&stale, 0)])).0), after);
+    assert_eq!(goes_on(&after, &of(vec![of_pod(&stale, 0)])), after);
     let over = stale.ended("main", "main-2", 22, 23, 0);
     assert_eq!(judge(&after, &of(vec![of_pod(&over, 0)])).0, Fate::EndsAfter(vec![of_run("p", 2, 20)]));
 }
@@ -225,7 +236,7 @@ fn a_job_keeps_its_hold(#[case] sketch: JobSketch, #[case] pods: Vec<PodSketch>)
     let held: Vec<_> = pods.iter().map(|pod| pod.facts().name).collect();
     let held = jobs_hold(&held.iter().map(String::as_str).collect::<Vec<_>>());
     let (fate, lookups) = judge(&held, &of(vec![of_job("j", &sketch, &pods, 0)]));
-    assert_eq!(stays(fate).token, held.token);
+    assert_eq!(stays(&held, fate).token, held.token);
     assert_eq!(lookups, []);
 }
 
@@ -279,7 +290,7 @@ fn the_weakest_rung_that_was_needed_is_the_one_that_counts(
 #[test]
 fn a_job_goes_on_where_a_machine_is_gone() {
     let pods = [pod("a").at_work().on_a_node_that_is_gone(), pod("b").waiter_running(20)];
-    let after = stays(judge(&jobs_hold(&["a"]), &of(vec![of_job("j", &job("j"), &pods, 0)])).0);
+    let after = goes_on(&jobs_hold(&["a"]), &of(vec![of_job("j", &job("j"), &pods, 0)]));
     assert_eq!((names(&after), after.suspect.as_ref()), (vec![("a", 1), ("b", 1)], None));
 }
 
@@ -295,7 +306,7 @@ fn all_pods_that_live_on_are_withdrawn_before_a_job_leaves() {
 #[test]
 fn a_retry_comes_into_the_list_and_what_is_terminal_leaves_it() {
     let pods = [pod("a").done(1).over("Failed"), pod("b").waiter_running(20), pod("c")];
-    let after = stays(judge(&jobs_hold(&["a"]), &of(vec![of_job("j", &job("j"), &pods, 0)])).0);
+    let after = goes_on(&jobs_hold(&["a"]), &of(vec![of_job("j", &job("j"), &pods, 0)]));
     assert_eq!(names(&after), [("b", 1)]);
     assert_eq!((after.token.as_str(), &after.uid), ("5", &uid("j")));
 }
@@ -306,7 +317,7 @@ fn a_retry_comes_into_the_list_and_what_is_terminal_leaves_it() {
 fn a_success_that_is_not_terminal_stays_in_the_list_until_the_others_are_there(#[case] first: PodSketch) {
     let sketch = job("j").completions(Some(2));
     let pods = [first.clone(), pod("b").waiter_running(20)];
-    let after = stays(judge(&jobs_hold(&["a"]), &of(vec![of_job("j", &sketch, &pods, 0)])).0);
+    let after = goes_on(&jobs_hold(&["a"]), &of(vec![of_job("j", &sketch, &pods, 0)]));
     assert_eq!(names(&after), [("a", 1), ("b", 1)]);
     let pods = [
         first.withdrawn(1, 1),
@@ -321,7 +332,7 @@ fn a_success_that_is_not_terminal_stays_in_the_list_until_the_others_are_there(#
 #[case::over(job("j").failed())]
 fn no_pod_comes_into_the_list_of_a_job_that_does_not_go_on(#[case] sketch: JobSketch) {
     let pods = [pod("a").at_work(), pod("b").waiter_running(20)];
-    let after = stays(judge(&jobs_hold(&["a"]), &of(vec![of_job("j", &sketch, &pods, 0)])).0);
+    let after = goes_on(&jobs_hold(&["a"]), &of(vec![of_job("j", &sketch, &pods, 0)]));
     assert_eq!(names(&after), [("a", 1)]);
 }
 
@@ -329,9 +340,9 @@ fn no_pod_comes_into_the_list_of_a_job_that_does_not_go_on(#[case] sketch: JobSk
 fn no_pod_is_in_the_list_twice() {
     let pods = [pod("a").done(137).waiter_running(20), pod("b").waiter_running(20)];
     let snapshot = of(vec![of_job("j", &job("j"), &pods, 0)]);
-    let once = stays(judge(&jobs_hold(&["a"]), &snapshot).0);
+    let once = goes_on(&jobs_hold(&["a"]), &snapshot);
     assert_eq!(names(&once), [("a", 2), ("b", 1)]);
-    assert_eq!(stays(judge(&once, &snapshot).0), once, "the same snapshot gives the same entry");
+    assert_eq!(goes_on(&once, &snapshot), once, "the same snapshot gives the same entry");
 }
 
 #[test]
@@ -340,7 +351,7 @@ fn a_job_that_is_not_seen_is_asked_for_once_all_its_pods_are_dead() {
     snapshot.absent.insert(uid("a"));
     let (fate, lookups) = judge(&jobs_hold(&["a"]), &snapshot);
     assert_eq!(lookups, [lookup(ParticipantKind::Job, "j")]);
-    stays(fate);
+    stays(&jobs_hold(&["a"]), fate);
     snapshot.absent.insert(uid("j"));
     assert_eq!(judge(&jobs_hold(&["a"]), &snapshot), (ends(Evidence::P0, Failed), Vec::new()));
 }
@@ -350,7 +361,7 @@ fn pods_that_outlive_their_job_keep_its_hold_until_they_are_over() {
     let mut snapshot = of(Vec::new());
     snapshot.absent.insert(uid("j"));
     snapshot.strays = vec![pod("a").at_work().facts()];
-    assert_eq!(stays(judge(&jobs_hold(&["a"]), &snapshot).0), jobs_hold(&["a"]));
+    assert_eq!(goes_on(&jobs_hold(&["a"]), &snapshot), jobs_hold(&["a"]));
     snapshot.strays = vec![pod("a").done(0).facts()];
     assert_eq!(judge(&jobs_hold(&["a"]), &snapshot).0, withdrawal("a"));
     snapshot.strays = vec![pod("a").done(0).over("Succeeded").facts()];
@@ -363,6 +374,6 @@ fn another_job_of_the_name_changes_nothing() {
     let mut snapshot = of(vec![again]);
     snapshot.absent.insert(uid("a"));
     let (fate, lookups) = judge(&jobs_hold(&["a"]), &snapshot);
-    assert_eq!(stays(fate).uid, uid("j"));
+    assert_eq!(stays(&jobs_hold(&["a"]), fate).uid, uid("j"));
     assert_eq!(lookups, [lookup(ParticipantKind::Job, "j")]);
 }

@@ -8,19 +8,20 @@ use konductor_primitives::mutex::step;
 use konductor_primitives::queue::QueueKey;
 
 use super::support::{
-    at, commit_as as commit, holder, is_ready, job, message, mutex, of_job, of_pod, pod, snapshot, time,
-    told, uid, waits,
+    at, commit_as as commit, holder, is_ready, job, line, message, mutex, of_job, of_pod, pod, snapshot,
+    time, told, uid, waits,
 };
 
 #[test]
 fn the_first_of_the_queue_becomes_the_holder() {
     let all = vec![waits("late", 9), waits("first", 1), waits("second", 2)];
-    let step = step(&snapshot(mutex(vec![]), all));
+    let snapshot = snapshot(mutex(vec![]), all);
+    let step = step(&snapshot);
     let holder = &step.status.ledger.holders[0];
     assert_eq!((holder.display().as_str(), holder.kind), ("pod/first", ParticipantKind::Pod));
     assert_eq!((holder.token.clone(), &holder.granted_at), ((7_u64 << 16).to_string(), &time(50)));
     assert_eq!(holder.pods, [told("first", 1, 2)]);
-    assert_eq!(step.order, [uid("second"), uid("late")]);
+    assert_eq!(line(&snapshot, &step), ["second", "late"].map(uid));
     assert_eq!((step.lookups, step.withdrawals, step.wake_at), (vec![], vec![], None));
 }
 
@@ -31,15 +32,16 @@ fn priority_goes_before_time_and_the_uid_breaks_ties() {
     let all = vec![waits("b", 1), waits("a", 1), waits("holder", 0), urgent];
     let mut snapshot = snapshot(mutex(vec![]), all);
     assert_eq!(commit(&mut snapshot, 8).ledger.holders[0].name, "urgent");
-    assert_eq!(step(&snapshot).order, ["holder", "a", "b"].map(uid));
+    assert_eq!(line(&snapshot, &step(&snapshot)), ["holder", "a", "b"].map(uid));
 }
 
 #[test]
 fn who_cannot_start_keeps_its_place_but_blocks_nobody() {
     let all = vec![of_pod(&pod("unscheduled").without_node(), 0), waits("ready", 1)];
-    let step = step(&snapshot(mutex(vec![]), all));
+    let snapshot = snapshot(mutex(vec![]), all);
+    let step = step(&snapshot);
     assert_eq!(step.status.ledger.holders[0].name, "ready");
-    assert_eq!(step.order, [uid("unscheduled")]);
+    assert_eq!(line(&snapshot, &step), [uid("unscheduled")]);
     assert!(step.status.common.queue[0].not_yet.is_some());
 }
 
@@ -66,10 +68,11 @@ fn the_old_holder_leaves_and_the_next_enters_in_one_step() {
 #[test]
 fn nobody_enters_before_the_verdict_of_the_old_holder_is_withdrawn() {
     let held = mutex(vec![holder(ParticipantKind::Pod, "old", vec![told("old", 1, 1)])]);
-    let step = step(&snapshot(held.clone(), vec![of_pod(&pod("old").done(0), 0), waits("next", 1)]));
+    let snapshot = snapshot(held.clone(), vec![of_pod(&pod("old").done(0), 0), waits("next", 1)]);
+    let step = step(&snapshot);
     assert_eq!(step.status.ledger.holders, held.status.unwrap().ledger.holders);
     assert_eq!((step.withdrawals.len(), step.withdrawals[0].uid.clone()), (1, uid("old")));
-    assert_eq!(step.order, [uid("next")]);
+    assert_eq!(line(&snapshot, &step), [uid("next")]);
 }
 
 #[test]

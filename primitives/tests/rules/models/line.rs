@@ -9,7 +9,9 @@ use konductor_primitives::queue::QueueKey;
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use proptest::prelude::*;
 
-use super::super::support::{PodSketch, Primitive, Says, at, entrance, is_in, of_pod, pod, snapshot, uid};
+use super::super::support::{
+    self, PodSketch, Primitive, Says, at, entrance, is_in, of_pod, pod, snapshot, uid,
+};
 
 /// What happens between two steps.
 #[derive(Clone, Debug)]
@@ -188,7 +190,7 @@ where
         prop_assert_eq!(self.snapshot.primitive.check(&step.status), Ok(()));
         prop_assert!(step.lookups.is_empty() && step.withdrawals.is_empty());
         let queue: Vec<_> = self.line.queue.iter().map(|waiting| waiting.uid.clone()).collect();
-        prop_assert_eq!(&step.order, &queue);
+        prop_assert_eq!(&support::line(&self.snapshot, &step), &queue);
         prop_assert_eq!(step.status.common().waiting, i64::try_from(queue.len()).unwrap());
         let holders = &step.status.ledger().holders;
         let uids: Vec<_> = holders.iter().map(|holder| &holder.uid).collect();

@@ -141,6 +141,11 @@ pub(crate) fn queue(common: &Common) -> Vec<&str> {
     common.queue.iter().map(|waiter| waiter.name.as_str()).collect()
 }
 
+/// UIDs of all who wait, in the order of the queue.
+pub(crate) fn line<P, S>(snapshot: &Snapshot<P>, step: &Step<S>) -> Vec<String> {
+    step.order.iter().map(|place| snapshot.participants[*place].uid.clone()).collect()
+}
+
 /// Somebody has changed the spec.
 pub(crate) fn edit<P: Primitive>(snapshot: &mut Snapshot<P>, change: impl FnOnce(&mut P)) {
     change(&mut snapshot.primitive);

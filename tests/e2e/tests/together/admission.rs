@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use konductor_api::annotations::{
-    FINALIZER, GATE, GRANT, INJECT, JOB_PLAN, MAX_VALUE_BYTES, MUTEX, PARTICIPANT_LABEL, QUEUED,
-    WAITER_CONTAINER,
+    FINALIZER, GATE, GRANT, INJECT, JOB_PLAN, MUTEX, PARTICIPANT_LABEL, QUEUED, WAITER_CONTAINER,
 };
 use konductor_api::conditions::{GRANTED, reason};
+use konductor_api::grammar::MAX_VALUE_BYTES;
 use konductor_api::mutex::Mutex;
 use konductor_e2e::namespace::{Namespace, in_namespace, refusal};
 use konductor_e2e::tools::kubectl_with;
