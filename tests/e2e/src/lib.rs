@@ -11,6 +11,7 @@ pub mod disturb;
 mod dump;
 pub mod history;
 pub mod namespace;
+pub mod played;
 pub mod primitive;
 pub mod product;
 pub mod shared;

@@ -4,6 +4,8 @@
 
 #[path = "together/admission.rs"]
 mod admission;
+#[path = "together/attested.rs"]
+mod attested;
 #[path = "together/barrier.rs"]
 mod barrier;
 #[path = "together/crds.rs"]
