@@ -1,5 +1,6 @@
 //! What the status of a pod proves, and what it does not.
 
+use k8s_openapi::api::core::v1::ContainerState;
 use konductor_api::ledger::{Evidence, ToldPod};
 use konductor_primitives::evidence::{WaiterRun, critical_ids, end, waiter_run};
 use rstest::rstest;
@@ -32,6 +33,23 @@ fn an_exit_without_times_lets_nobody_conclude_that_it_passed() {
     let statuses = object.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap();
     statuses[0].state.as_mut().unwrap().terminated.as_mut().unwrap().finished_at = None;
     assert_eq!(waiter_run(&object), WaiterRun::Failed);
+}
+
+/// The kubelet calls a pod failed whose main shows as waiting: only where main has no trace of a run did none happen.
+#[rstest]
+#[case::it_never_was(None, None, true)]
+#[case::an_empty_record_is_none(Some(""), Some(ContainerState::default()), true)]
+#[case::it_has_an_id(Some("main-1"), None, false)]
+#[case::it_remembers_a_run(None, Some(ContainerState { terminated: Some(Default::default()), ..Default::default() }), false)]
+fn a_container_that_waits_has_ended_only_if_it_never_was(
+    #[case] id: Option<&str>,
+    #[case] last: Option<ContainerState>,
+    #[case] over: bool,
+) {
+    let mut object = pod("p").waiter_ended(1, 2, 143).over("Failed").object().clone();
+    let main = &mut object.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+    (main.container_id, main.last_state) = (id.map(str::to_owned), last);
+    assert_eq!(end(&object, None).is_some(), over);
 }
 
 #[test]

@@ -210,6 +210,45 @@ fn one_condition_of_any_is_enough(#[case] a: JobSketch, #[case] b: JobSketch, #[
     assert_eq!(message(&status.common, OPEN).0 == "True", phase == GatePhase::Open);
 }
 
+#[rstest]
+#[case::any_names_the_one_that_is_met(GateLogic::Any, "Job a is complete")]
+#[case::all_need_not_be_named(GateLogic::All, "all conditions are met")]
+fn an_open_gate_says_what_opened_it(#[case] logic: GateLogic, #[case] says: &str) {
+    let mut snapshot = snapshot(gate(&[("a", Complete)]), vec![]);
+    snapshot.primitive.spec.logic = logic;
+    with(&mut snapshot, &[("a", job("a").complete())]);
+    assert_eq!(message(&commit(&mut snapshot).common, OPEN).1, says);
+}
+
+#[rstest]
+fn without_conditions_it_is_opened_by_hand(#[values(GateLogic::All, GateLogic::Any)] logic: GateLogic) {
+    let mut snapshot = snapshot(gate(&[]), vec![]);
+    snapshot.primitive.spec.logic = logic;
+    let status = commit(&mut snapshot);
+    assert_eq!(status.phase, Some(GatePhase::Waiting));
+    assert_eq!(message(&status.common, OPEN).1, "it is opened by hand: set override: Open");
+}
+
+#[test]
+fn a_condition_is_dated_anew_when_another_object_meets_it() {
+    let mut snapshot = snapshot(gate(&[("etl", Complete)]), vec![]);
+    snapshot.primitive.spec.latch = false;
+    with(&mut snapshot, &[("etl", job("etl").complete())]);
+    assert_eq!(commit(&mut snapshot).condition_statuses[0].at, Some(time(50)));
+    snapshot.now = at(60);
+    assert_eq!(commit(&mut snapshot).condition_statuses[0].at, Some(time(50)), "the same one");
+    with(&mut snapshot, &[("etl", job("etl").made_again().complete())]);
+    assert_eq!(commit(&mut snapshot).condition_statuses[0].at, Some(time(60)));
+}
+
+#[test]
+fn a_message_is_cut_where_nobody_reads_on() {
+    let names: Vec<_> = (0..32).map(|number| format!("{number:0>253}")).collect();
+    let conditions: Vec<_> = names.iter().map(|name| (name.as_str(), Complete)).collect();
+    let mut snapshot = snapshot(gate(&conditions), vec![]);
+    assert_eq!(message(&commit(&mut snapshot).common, OPEN).1.chars().count(), 8 * 1024);
+}
+
 #[test]
 fn success_or_failure_can_be_waited_for() {
     let mut snapshot = snapshot(gate(&[("etl", Complete), ("etl", Failed)]), vec![]);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use konductor_api::barrier::{Barrier, BarrierPhase, BarrierSpec, BarrierStatus};
 use konductor_api::conditions::{OPEN, STALLED, reason};
 use konductor_api::gate::ConditionOutcome::{Impossible, Met, Missing};
 use konductor_api::gate::{
@@ -12,6 +13,7 @@ use konductor_api::ledger::ParticipantKind;
 use konductor_api::once::{Once, OnceSpec};
 use konductor_api::participation::Role;
 use konductor_api::semaphore::{Semaphore, SemaphoreSpec};
+use konductor_api::waitgroup::{WaitGroup, WaitGroupPhase, WaitGroupSpec, WaitGroupStatus};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::gate::step;
 use konductor_primitives::looked::{Looked, ObjectFacts, PrimitiveFacts, Target};
@@ -211,10 +213,10 @@ fn what_a_primitive_says_of_itself() {
     assert_eq!(state_of(&lease.primitive), (GateState::Available, 0, false));
     commit(&mut lease);
     assert_eq!(state_of(&lease.primitive), (GateState::Acquired, 0, false));
-    let spec = SemaphoreSpec { permits: 3, ttl: None };
+    let spec = SemaphoreSpec { permits: 5, ttl: None };
     let mut semaphore = snapshot(fresh(Semaphore::new("x", spec)), vec![waits("p", 0).role(Role::Take(2))]);
     commit(&mut semaphore);
-    assert_eq!(state_of(&semaphore.primitive), (GateState::Available, 1, false));
+    assert_eq!(state_of(&semaphore.primitive), (GateState::Available, 3, false));
     let mut once = snapshot(fresh(Once::new("x", OnceSpec::default())), vec![waits("p", 0)]);
     commit(&mut once);
     assert_eq!(state_of(&once.primitive), (GateState::Pending, 0, false));
@@ -229,6 +231,32 @@ fn what_a_primitive_says_of_itself() {
     edit(&mut failed, |_| ());
     assert_eq!(state_of(&failed.primitive), (GateState::Closed, 0, false));
     assert_eq!(PrimitiveFacts::of(Committed::Missing), None);
+}
+
+#[rstest]
+#[case::nobody_has_looked_at_it(None, GateState::Closed, false)]
+#[case::it_waits(Some(BarrierPhase::Waiting), GateState::Closed, false)]
+#[case::it_is_open_for_good(Some(BarrierPhase::Open), GateState::Open, true)]
+#[case::it_has_failed_and_never_opens(Some(BarrierPhase::Failed), GateState::Closed, true)]
+fn what_a_barrier_says_of_itself(
+    #[case] phase: Option<BarrierPhase>,
+    #[case] state: GateState,
+    #[case] settled: bool,
+) {
+    let spec: BarrierSpec = serde_json::from_value(json!({"expected": 2})).unwrap();
+    let mut barrier = fresh(Barrier::new("x", spec));
+    barrier.status = phase.map(|phase| BarrierStatus { phase: Some(phase), ..BarrierStatus::default() });
+    assert_eq!(state_of(&barrier), (state, 0, settled));
+}
+
+#[rstest]
+#[case::nobody_has_looked_at_it(None, GateState::NonZero)]
+#[case::it_waits(Some(WaitGroupPhase::Waiting), GateState::NonZero)]
+#[case::it_is_done(Some(WaitGroupPhase::Done), GateState::Zero)]
+fn what_a_wait_group_says_of_itself(#[case] phase: Option<WaitGroupPhase>, #[case] state: GateState) {
+    let mut group = fresh(WaitGroup::new("x", WaitGroupSpec::default()));
+    group.status = phase.map(|phase| WaitGroupStatus { phase: Some(phase), ..WaitGroupStatus::default() });
+    assert_eq!(state_of(&group), (state, 0, false));
 }
 
 // ------------------------------------------------------------------------------------------ persons and the clock
@@ -352,6 +380,23 @@ fn who_waits_for_a_gate_that_waits_for_it_is_told_of(#[case] who: Participant) {
         (Some(GatePhase::Waiting), reason::BAD_REFERENCE)
     );
     assert!(message(&status.common, STALLED).1.starts_with("Job it waits for this gate"));
+}
+
+#[rstest]
+#[case::another_job(on_job("it", None), of_job("other", &job("other"), &[], 0))]
+#[case::a_pod_of_that_name(on_job("it", None), waits("it", 0))]
+#[case::a_job_of_that_name_elsewhere(
+    GateCondition { namespace: Some("other".to_owned()), ..on_job("it", None) },
+    of_job("it", &job("it"), &[], 0),
+)]
+#[case::something_else_of_that_name(
+    condition(GateConditionType::Pod, Some(GateState::Succeeded)),
+    of_job("it", &job("it"), &[], 0),
+)]
+fn others_do_not_wait_for_themselves(#[case] condition: GateCondition, #[case] who: Participant) {
+    let mut snapshot = seen(condition, None);
+    snapshot.participants = vec![who.role(Role::Await)];
+    assert_ne!(reason_of(&commit(&mut snapshot).common, STALLED), reason::BAD_REFERENCE);
 }
 
 #[test]

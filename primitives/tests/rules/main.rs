@@ -10,6 +10,7 @@ mod support;
 
 mod barrier;
 mod evidence;
+mod facts;
 mod gate;
 mod generations;
 mod hold;

@@ -2,14 +2,16 @@
 
 use konductor_api::conditions::{HELD, READY, STALLED};
 use konductor_api::ledger::{Evidence, ParticipantKind};
-use konductor_api::mutex::MutexPhase;
+use konductor_api::mutex::{Mutex, MutexPhase};
 use konductor_primitives::describe::differ_in_queue_only;
+use konductor_primitives::entrance::Entrance;
 use konductor_primitives::mutex::step;
 use konductor_primitives::queue::QueueKey;
+use konductor_primitives::snapshot::{Participant, Snapshot};
 
 use super::support::{
-    at, commit_as as commit, holder, is_ready, job, line, message, mutex, of_job, of_pod, pod, snapshot,
-    time, told, uid, waits,
+    at, commit_as as commit, entrance, holder, is_ready, job, line, message, mutex, of_job, of_pod, pod,
+    snapshot, time, told, uid, waits,
 };
 
 #[test]
@@ -43,6 +45,21 @@ fn who_cannot_start_keeps_its_place_but_blocks_nobody() {
     assert_eq!(step.status.ledger.holders[0].name, "ready");
     assert_eq!(line(&snapshot, &step), [uid("unscheduled")]);
     assert!(step.status.common.queue[0].not_yet.is_some());
+}
+
+#[test]
+fn who_asks_is_told_how_it_stands() {
+    let said = |snapshot: &Snapshot<Mutex>, who: &Participant| match entrance(snapshot, who) {
+        Entrance::Closed { message, .. } | Entrance::Next { message } => message,
+        other => panic!("it should wait: {other:?}"),
+    };
+    let mut snapshot = snapshot(mutex(vec![]), vec![waits("a", 0), waits("b", 1)]);
+    let (a, b) = (snapshot.participants[0].clone(), snapshot.participants[1].clone());
+    assert_eq!(said(&snapshot, &a), "waits for mutex/x: nobody holds it");
+    commit(&mut snapshot, 8);
+    assert_eq!(said(&snapshot, &b), "waits for mutex/x: held by pod/a since 2030-06-01T12:00:50Z");
+    let again = of_pod(&pod("a").waiter_running(30), 0);
+    assert_eq!(said(&snapshot, &again), "waits for mutex/x: it is this one's turn");
 }
 
 #[test]
