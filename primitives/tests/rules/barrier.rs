@@ -11,8 +11,8 @@ use konductor_primitives::step::Lookup;
 use rstest::rstest;
 
 use super::support::{
-    self, PodSketch, Says, at, commit, edit, entrance, fresh, is_closed, is_in, is_never, is_ready, job,
-    message, of_job, of_pod, pod, queue, reason_of, snapshot, time, uid, waits, works,
+    self, JobSketch, PodSketch, Says, at, commit, edit, entrance, fresh, is_closed, is_in, is_never,
+    is_ready, job, message, of_job, of_pod, pod, queue, reason_of, snapshot, time, uid, waits, works,
 };
 
 fn of(expected: i64, participants: Vec<Participant>) -> Snapshot<Barrier> {
@@ -256,7 +256,24 @@ fn a_job_that_has_arrived_and_is_deleted_leaves_a_live_barrier_once_the_api_serv
     let lookup = Lookup { kind: ParticipantKind::Job, name: "j".to_owned(), uid: String::new() };
     assert_eq!((unseen.status.arrived, unseen.lookups), (1, vec![lookup]));
     snapshot.absent.insert("job/j".to_owned());
+    assert!(step(&snapshot).lookups.is_empty(), "what was answered is not asked again");
     assert_eq!(commit(&mut snapshot).arrived, 0);
+}
+
+#[rstest]
+#[case::it_is_over(job("j").failed(), pod("p").waiter_running(2), 0)]
+#[case::it_is_being_deleted_and_its_pod_is_dead(
+    job("j").deleting(),
+    pod("p").waiter_ended(2, 9, 143).over("Failed"),
+    0
+)]
+#[case::it_is_being_deleted_and_its_pod_waits(job("j").deleting(), pod("p").waiter_running(2), 1)]
+#[case::its_pod_is_dead_and_may_come_again(job("j"), pod("p").waiter_ended(2, 9, 143).over("Failed"), 1)]
+fn when_a_job_leaves_a_live_barrier(#[case] now: JobSketch, #[case] its_pod: PodSketch, #[case] count: i64) {
+    let mut snapshot = live(9);
+    let waiting = of_job("j", &job("j"), &[pod("p").waiter_running(2)], 0).role(Role::Meet);
+    assert_eq!(arrived(&mut snapshot, vec![waiting]).0, 1);
+    assert_eq!(arrived(&mut snapshot, vec![of_job("j", &now, &[its_pod], 0).role(Role::Meet)]).0, count);
 }
 
 #[test]
@@ -345,6 +362,25 @@ fn people_read_who_waits_and_who_will_not_come() {
     );
     assert_eq!((queue(&status.common), status.common.waiting), (vec!["a", "w"], 2));
     assert!(is_ready(&status.common));
+}
+
+#[test]
+fn who_failed_after_arriving_is_not_among_those_who_will_not_come() {
+    let mut snapshot = of(3, vec![of_job("j", &job("j"), &[pod("p").waiter_running(2)], 0).role(Role::Meet)]);
+    commit(&mut snapshot);
+    snapshot.participants = vec![of_job("j", &job("j").failed(), &[], 0).role(Role::Meet)];
+    assert_eq!(message(&commit(&mut snapshot).common, OPEN).1, "1 of 3 have arrived");
+}
+
+#[test]
+fn a_generation_follows_the_one_before() {
+    let mut snapshot = of(2, vec![comes("a")]);
+    let mut status = commit(&mut snapshot);
+    for (generation, allowed) in [(0, false), (1, true), (3, true), (4, false)] {
+        status.generation = generation;
+        let broken = check(&snapshot.primitive, &status).err().map(|violation| violation.invariant);
+        assert_eq!(broken, (!allowed).then_some("BarrierTripOnce"), "generation {generation}");
+    }
 }
 
 #[test]
