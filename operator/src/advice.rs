@@ -1,7 +1,8 @@
 //! Advice: what a waiting pod waits for, in which place, behind whom; for people to read.
 //!
 //! Nothing depends on it, so it comes after the verdicts, and its writes are bounded: when a wait starts or its reason
-//! changes, and later for the first of the queue only, now and then. A failure is no harm.
+//! changes, and later for the first of the queue only, now and then. A failure is no harm. What must stay true: a crowd
+//! that comes to wait keeps nobody from being let in.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,14 +16,17 @@ use konductor_primitives::verdict::Wait;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::crowd::in_turn;
 use crate::events::Happening;
 use crate::index::Key;
-use crate::notify::{Patched, Told, granted_condition, granted_of, patch_pod, precondition};
+use crate::notify::{Patched, Told, Waits, granted_condition, granted_of, patch_pod, precondition};
 use crate::reconcile::Context;
 use crate::telemetry::Write;
 
 /// How often a pod's place in the queue is written, for the first ten.
 const ADVICE_PERIOD: Duration = Duration::from_secs(10);
+/// After so long the ledger is looked at again.
+const TURN: Duration = Duration::from_millis(100);
 /// Whose place is kept up to date.
 pub(crate) const ADVISED: usize = 10;
 
@@ -30,28 +34,41 @@ pub(crate) const ADVISED: usize = 10;
 #[derive(Default)]
 pub(crate) struct Advisor(Mutex<HashMap<String, Instant>>);
 
-/// Writes what a pod waits for into its condition: when its wait starts or its reason changes, and later for the first
-/// of the queue only, now and then. A failure is no harm.
+/// Writes what pods wait for into their conditions, as many as a turn allows; the others come with the next.
 pub(crate) async fn advise(
     context: &Context,
     namespace: &str,
     primitive: &PrimitiveRef,
     told: &Told<'_>,
-    pod: &PodFacts,
-    wait: &Wait,
+    waits: Waits<'_>,
 ) {
-    let known = granted_of(pod);
-    let first = known.is_none_or(|known| known.reason.as_deref() != Some(wait.reason));
-    if !first {
-        let same = known.and_then(|known| known.message.as_deref()) == Some(wait.message.as_str());
-        if same || !told.line.is_near(&pod.uid) && told.exists() {
-            return;
-        }
-        if let Some(delay) = context.advisor.too_soon(&pod.object().metadata, ADVICE_PERIOD) {
-            context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), delay);
-            return;
-        }
+    let key = Key::Primitive(namespace.to_owned(), primitive.clone());
+    let due: Vec<_> =
+        waits.into_iter().filter(|(pod, wait)| is_due(context, &key, told, pod, wait)).collect();
+    let writes: Vec<_> = due.iter().map(|(pod, wait)| write(context, namespace, told, pod, wait)).collect();
+    if in_turn(writes, TURN).await.len() < due.len() {
+        context.queue.add(key);
     }
+}
+
+/// When a wait starts or its reason changes, and later for the first of the queue only, now and then.
+fn is_due(context: &Context, key: &Key, told: &Told<'_>, pod: &PodFacts, wait: &Wait) -> bool {
+    let known = granted_of(pod);
+    if known.is_none_or(|known| known.reason.as_deref() != Some(wait.reason)) {
+        return true;
+    }
+    let same = known.and_then(|known| known.message.as_deref()) == Some(wait.message.as_str());
+    if same || !told.line.is_near(&pod.uid) && told.exists() {
+        return false;
+    }
+    let delay = context.advisor.too_soon(&pod.object().metadata, ADVICE_PERIOD);
+    if let Some(delay) = delay {
+        context.queue.add_after(key.clone(), delay);
+    }
+    delay.is_none()
+}
+
+async fn write(context: &Context, namespace: &str, told: &Told<'_>, pod: &PodFacts, wait: &Wait) {
     let body = json!({
         "metadata": precondition(pod),
         "status": {"conditions": [granted_condition(pod, false, wait.reason, &wait.message)]},

@@ -3,13 +3,13 @@
 //! All that is written on a pod goes through its status subresource in one strategic merge patch, on the condition of
 //! UID and resourceVersion. What must stay true: finalizer, tokens and grant are one write, so a granted pod cannot
 //! vanish unseen; `go` for a plan of several primitives is told only after each of them was read from the API server;
-//! the pods that are told go before advice to those that wait.
+//! the pods that are told go before advice to those that wait; and no crowd that is to be told keeps the ledger from
+//! being looked at again for long.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -29,6 +29,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::client::{CallError, call};
+use crate::crowd::in_turn;
 use crate::events::Happening;
 use crate::index::{self, Key, ObjectKey};
 use crate::line::Line;
@@ -37,8 +38,8 @@ use crate::reconcile::Context;
 use crate::rules::Read;
 use crate::telemetry::Write;
 
-/// Pods that are told at once.
-const CONCURRENCY: usize = 16;
+/// After so long the ledger is looked at again, whoever is still to be told: what has become free goes on first.
+const TURN: Duration = Duration::from_millis(200);
 /// A pod changes while it is told: read it and decide again, so often.
 const ATTEMPTS: usize = 4;
 /// After that.
@@ -69,44 +70,49 @@ impl Told<'_> {
 /// Other primitives of a plan.
 type Others = BTreeMap<PrimitiveRef, Read>;
 
+/// The pods that wait for a primitive, and why.
+pub(crate) type Waits<'a> = Vec<(&'a PodFacts, Wait)>;
+
 // ------------------------------------------------------------------------------------------------- everybody
 
-/// Tells everybody who takes part. What comes back are the pods that wait for this primitive, and why.
+/// Tells everybody who takes part, and says who waits; `None` if not all could be told in one turn, and it is to be called
+/// again.
 pub(crate) async fn tell<'a>(
     context: &Context,
     namespace: &str,
     primitive: &PrimitiveRef,
     told: &Told<'a>,
     known: &Known,
-) -> Result<Vec<(&'a PodFacts, Wait)>, CallError> {
+) -> Result<Option<Waits<'a>>, CallError> {
     for participant in told.participants.iter().filter(|participant| participant.job.is_some()) {
         tell_job(context, namespace, primitive, told, participant).await?;
     }
-    let waiting: Vec<_> = told
-        .participants
-        .iter()
-        .flat_map(|participant| &participant.pods)
-        .filter(|pod| pod.can_be_told().is_some())
-        .collect();
-    let tellings: Vec<_> = waiting
-        .into_iter()
-        .map(|pod| async move { (pod, tell_pod(context, namespace, primitive, told, pod, known).await) })
-        .collect();
-    let outcomes: Vec<_> = futures::stream::iter(tellings).buffer_unordered(CONCURRENCY).collect().await;
+    // Who stands in line has nothing to be told but its place, in memory: only the others take time, and whoever has been
+    // told is not told again.
+    let (in_line, others): (Vec<_>, Vec<_>) =
+        told.participants.iter().partition(|who| told.line.place(&who.uid).is_some());
     let mut waits = Vec::new();
-    let mut failure = None;
-    for (pod, outcome) in outcomes {
-        match outcome {
+    for (group, turn) in [(others, TURN), (in_line, Duration::MAX)] {
+        let tellings: Vec<_> = group
+            .into_iter()
+            .flat_map(|who| &who.pods)
+            .filter(|pod| pod.can_be_told().is_some())
+            .map(|pod| async move { (pod, tell_pod(context, namespace, primitive, told, pod, known).await) })
+            .collect();
+        let all = tellings.len();
+        let outcomes = in_turn(tellings, turn).await;
+        let cut = outcomes.len() < all;
+        for (pod, outcome) in outcomes {
             // What it waits for first is for the reconcile of that primitive to say, which knows the place.
-            Ok(Some(wait)) if wait.primitive == *primitive => waits.push((pod, wait)),
-            Ok(_) => {}
-            Err(error) => failure = Some(error),
+            if let Some(wait) = outcome?.filter(|wait| wait.primitive == *primitive) {
+                waits.push((pod, wait));
+            }
+        }
+        if cut {
+            return Ok(None);
         }
     }
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    Ok(waits)
+    Ok(Some(waits))
 }
 
 /// Tells one pod, or says what it waits for.

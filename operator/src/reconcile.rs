@@ -135,8 +135,9 @@ async fn primitive_of<P: Rule>(
     settled.wake_again(context, namespace, primitive);
     let committed = settled.object.clone().map_or(Read::Missing, P::read);
     let told = settled.told(&committed);
-    for (pod, wait) in notify::tell(context, namespace, primitive, &told, &settled.known).await? {
-        advice::advise(context, namespace, primitive, &told, pod, &wait).await;
+    match notify::tell(context, namespace, primitive, &told, &settled.known).await? {
+        Some(waits) => advice::advise(context, namespace, primitive, &told, waits).await,
+        None => context.queue.add(Key::Primitive(namespace.to_owned(), primitive.clone())),
     }
     Ok(())
 }

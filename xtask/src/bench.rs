@@ -3,20 +3,28 @@
 //! May touch: one namespace of the cluster, and `target/bench`. What must stay true: what is compared is measured in the
 //! same run, interleaved, so that a busy machine slows both.
 //!
-//! The way through: [`handover`] (the order of it all) → [`chain`] (one chain of pods or Jobs) → [`manifests`];
-//! beside them [`figures`], [`memory`], [`writes`].
+//! The way through: [`handover`] (the order of it all) → [`chain`] (one chain of pods or Jobs) → [`manifests`]; and
+//! [`ledger`] and [`trip`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
+//! [`writes`].
 
 mod chain;
 mod figures;
 mod handover;
+mod ledger;
 mod manifests;
 mod memory;
+mod played;
+mod trip;
 mod writes;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use serde_json::json;
 
 use crate::install;
+use crate::proxy::Proxy;
 use crate::target::Choice;
 
 /// Which one.
@@ -30,17 +38,56 @@ pub(crate) enum Name {
         #[command(flatten)]
         choice: Choice,
     },
+    /// Grants of one Semaphore that are committed in a second, beside bare compare-and-swap writes
+    Ledger(Crowd<1000>),
+    /// From the last arrival at a large Barrier to the write that opens it
+    Trip(Crowd<10_000>),
+}
+
+/// So many pods, on a node whose kubelet this process plays.
+#[derive(Debug, Args)]
+pub(crate) struct Crowd<const COUNT: usize> {
+    /// Pods
+    #[arg(long, default_value_t = COUNT)]
+    count: usize,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+/// What to measure with.
+#[derive(Debug)]
+struct Options {
+    /// A kubectl.
+    kubectl: PathBuf,
+    /// The cluster.
+    kubeconfig: PathBuf,
+    /// The waiter's image, for its size.
+    waiter: PathBuf,
 }
 
 /// Brings Konductor, as it is in the tree, onto a cluster and measures.
 pub(crate) fn run(name: &Name) -> Result<()> {
-    let Name::Handover { rounds, choice } = name;
+    let (Name::Handover { choice, .. }
+    | Name::Ledger(Crowd { choice, .. })
+    | Name::Trip(Crowd { choice, .. })) = name;
     let target = choice.resolve()?;
     let images = install::onto(&target)?;
-    handover::run(&handover::Options {
-        rounds: *rounds,
+    let options = Options {
         kubectl: target.kubectl()?,
         kubeconfig: target.kubeconfig().to_owned(),
         waiter: images.waiter.archive,
-    })
+    };
+    match name {
+        Name::Handover { rounds, .. } => handover::run(&options, *rounds),
+        Name::Ledger(crowd) => ledger::run(&options, crowd.count),
+        Name::Trip(crowd) => trip::run(&options, crowd.count),
+    }
+}
+
+/// An empty namespace.
+fn prepare(proxy: &Proxy) -> Result<()> {
+    proxy.remove(&format!("/api/v1/namespaces/{}", manifests::NAMESPACE))?;
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": manifests::NAMESPACE}});
+    proxy.create("/api/v1/namespaces", &namespace).map(drop)
 }

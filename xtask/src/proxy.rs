@@ -114,12 +114,12 @@ impl Proxy {
     }
 
     /// Changes fields of an object.
-    pub(crate) fn merge(&self, path: &str, fields: &Value) -> Result<()> {
+    pub(crate) fn merge(&self, path: &str, fields: &Value) -> Result<Value> {
         let body = serde_json::to_vec(fields)?;
         let kind = "application/merge-patch+json";
-        whole(send(&self.socket, "PATCH", path, Some((kind, &body)))?)
-            .map(drop)
-            .with_context(|| format!("changing {path}"))
+        let text = whole(send(&self.socket, "PATCH", path, Some((kind, &body)))?)
+            .with_context(|| format!("changing {path}"))?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// Deletes an object or a collection; what is not there is no error.

@@ -1,8 +1,15 @@
-//! Figures of a sample.
+//! Figures of a sample, and where all figures go.
 //!
-//! Pure. What must stay true: a figure is one of the sample's own values, never an average that nobody saw.
+//! Pure, but for [`store`]. What must stay true: a figure is one of the sample's own values, never an average that nobody
+//! saw.
+#![expect(clippy::print_stdout, reason = "it says where the figures are")]
 
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
+
+use crate::images::root;
 
 /// Seconds, sorted.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +58,22 @@ impl Sample {
             "seconds": self.0,
         })
     }
+}
+
+/// So many in a second.
+#[expect(clippy::cast_precision_loss, reason = "some thousands")]
+pub(super) fn rate(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+/// Writes the results of a bench down, for machines.
+pub(super) fn store(bench: &str, results: &Value) -> Result<()> {
+    let file = root().join(format!("target/bench/{bench}.json"));
+    std::fs::create_dir_all(file.parent().context("a folder")?)?;
+    std::fs::write(&file, serde_json::to_string_pretty(results)?)
+        .with_context(|| format!("writing {}", file.display()))?;
+    println!("all of it: {}", file.display());
+    Ok(())
 }
 
 /// The heads of [`Sample::row`].

@@ -8,18 +8,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::chain;
-use super::figures::{HEADS, Sample};
+use super::figures::{HEADS, Sample, store};
 use super::manifests::{CHAIN, Case, NAMESPACE};
-use super::memory;
 use super::writes::{self, Writes};
-use crate::images::root;
+use super::{Options, memory, prepare};
 use crate::install;
 use crate::proxy::Proxy;
 
@@ -32,19 +30,6 @@ const GOLDEN: f64 = 0.618_033_988_749_895;
 /// Issue and design ask for no more than this times the floor.
 const GOAL: f64 = 1.1;
 
-/// What to measure with.
-#[derive(Debug)]
-pub(super) struct Options {
-    /// Hand-overs of each kind; rounded up to whole chains.
-    pub(super) rounds: usize,
-    /// A kubectl.
-    pub(super) kubectl: PathBuf,
-    /// The cluster.
-    pub(super) kubeconfig: PathBuf,
-    /// The waiter's image, for its size.
-    pub(super) waiter: PathBuf,
-}
-
 /// All that was measured.
 #[derive(Default)]
 struct Results {
@@ -55,11 +40,11 @@ struct Results {
     waiters_kib: Vec<u64>,
 }
 
-/// Measures, prints, and writes the results down.
-pub(super) fn run(options: &Options) -> Result<()> {
+/// Measures so many hand-overs of each kind, rounded up to whole chains; prints, and writes the results down.
+pub(super) fn run(options: &Options, rounds: usize) -> Result<()> {
     let proxy = Proxy::start(&options.kubectl, &options.kubeconfig)?;
     prepare(&proxy)?;
-    let chains = options.rounds.div_ceil(LINKS).max(1);
+    let chains = rounds.div_ceil(LINKS).max(1);
     let (start, mut results) = (Instant::now(), Results::default());
     println!(
         "{chains} chains of {LINKS} hand-overs of each kind; this takes about {} minutes",
@@ -84,19 +69,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         kib(&results.waiters_kib)
     );
     println!("operator in memory: {}", kib(&operator_kib));
-    let text = serde_json::to_string_pretty(&results.json(waiter_bytes, &operator_kib))?;
-    let file = root().join("target/bench/handover.json");
-    std::fs::create_dir_all(file.parent().context("a folder")?)?;
-    std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
-    println!("all of it: {}", file.display());
-    Ok(())
-}
-
-/// An empty namespace.
-fn prepare(proxy: &Proxy) -> Result<()> {
-    proxy.remove(&format!("/api/v1/namespaces/{NAMESPACE}"))?;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    proxy.create("/api/v1/namespaces", &namespace).map(drop)
+    store("handover", &results.json(waiter_bytes, &operator_kib))
 }
 
 /// Starting and clearing away a chain takes about six seconds, a link about three.
