@@ -3,6 +3,9 @@
 //! Beside the path of a hand-over: announcements go through a bounded channel to one task, and are dropped where it
 //! cannot follow; the truth is in the objects.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use konductor_api::conditions::{DONE, OPEN, STALLED};
@@ -10,11 +13,16 @@ use konductor_api::ledger::{Holder, Status};
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::rules::Rule;
 
 /// More than this many at once are not worth telling one by one.
 const CAPACITY: usize = 1024;
+/// So many about one object at once, as client-go has it…
+const BURST: u32 = 25;
+/// …and one more after each such time.
+const REFILL: Duration = Duration::from_secs(5);
 /// Events take at most 1 kB of text.
 const NOTE_BYTES: usize = 1000;
 
@@ -54,7 +62,11 @@ impl Announcements {
     pub(crate) async fn publish(mut self, client: kube::Client, instance: Option<String>) {
         let reporter = Reporter { controller: "konductor.io/operator".to_owned(), instance };
         let recorder = Recorder::new(client, reporter);
+        let mut allowance = Allowance::default();
         while let Some(happening) = self.0.recv().await {
+            if !allowance.take(happening.about.uid.as_deref().unwrap_or_default(), Instant::now()) {
+                continue;
+            }
             let event = Event {
                 type_: if happening.warning { EventType::Warning } else { EventType::Normal },
                 reason: happening.reason.to_owned(),
@@ -66,6 +78,29 @@ impl Announcements {
                 tracing::debug!(%error, reason = happening.reason, "an Event could not be written");
             }
         }
+    }
+}
+
+/// Of a lock that changes hands many times a second nobody reads each one, and the API server would have to keep them.
+#[derive(Default)]
+struct Allowance(HashMap<String, (u32, Instant)>);
+
+impl Allowance {
+    /// May there be one about that object now?
+    fn take(&mut self, uid: &str, now: Instant) -> bool {
+        if self.0.len() > CAPACITY {
+            self.0.retain(|_, (_, since)| now.duration_since(*since) < REFILL * BURST);
+        }
+        let (spent, since) = self.0.entry(uid.to_owned()).or_insert((0, now));
+        while *spent > 0 && now.duration_since(*since) >= REFILL {
+            (*spent, *since) = (*spent - 1, *since + REFILL);
+        }
+        if *spent == 0 {
+            *since = now;
+        }
+        let allowed = *spent < BURST;
+        *spent += u32::from(allowed);
+        allowed
     }
 }
 
@@ -191,5 +226,22 @@ fn participant_reference(holder: &Holder, neighbour: &ObjectReference) -> Object
         namespace: neighbour.namespace.clone(),
         uid: Some(holder.uid.clone()),
         ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_has_so_many_events_at_once_and_more_with_time() {
+        let (mut allowance, start) = (Allowance::default(), Instant::now());
+        let mut taken = |uid: &str, at: Duration, tries: u32| {
+            (0..tries).filter(|_| allowance.take(uid, start + at)).count()
+        };
+        assert_eq!(taken("a", Duration::ZERO, 100), 25);
+        assert_eq!(taken("b", Duration::ZERO, 3), 3, "others have their own");
+        assert_eq!(taken("a", REFILL * 2, 100), 2);
+        assert_eq!(taken("a", REFILL * 1000, 100), 25);
     }
 }

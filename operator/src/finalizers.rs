@@ -5,9 +5,14 @@
 //! of its plan was read from the API server and showed no entry for it, and nothing that its end has to be counted for.
 //! No release waits for this.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use konductor_api::annotations::FINALIZER;
+use konductor_api::participation::PrimitiveRef;
 use konductor_primitives::facts::PodFacts;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::client::CallError;
 use crate::index::{self, ObjectKey};
@@ -20,12 +25,56 @@ use crate::telemetry::Write;
 /// Conflicts in a row: the kubelet writes its last words at the same time.
 const ATTEMPTS: usize = 4;
 
+/// Primitives as the API server had them, for all who ask at the same time: of a crowd that has ended together each
+/// would read the same large ledger.
+#[derive(Default)]
+pub(crate) struct Reads(Mutex<HashMap<(String, PrimitiveRef), Arc<Slot>>>);
+
+/// When the last read began, and what came back.
+type Slot = tokio::sync::Mutex<Option<(Instant, Read)>>;
+
+impl Reads {
+    /// That primitive, by a read that began at `since` or later.
+    async fn since(
+        &self,
+        context: &Context,
+        namespace: &str,
+        primitive: &PrimitiveRef,
+        since: Instant,
+    ) -> Result<Read, CallError> {
+        let key = (namespace.to_owned(), primitive.clone());
+        let slot = Arc::clone(self.slots().entry(key.clone()).or_default());
+        let mut latest = slot.lock().await;
+        let read = match &*latest {
+            Some((began, read)) if *began >= since => read.clone(),
+            _ => {
+                let began = Instant::now();
+                let read = Read::fetch(&context.client, namespace, primitive).await?;
+                *latest = Some((began, read.clone()));
+                read
+            }
+        };
+        drop(latest);
+        // Ours, and the map's: nobody else wants it.
+        let mut slots = self.slots();
+        if Arc::strong_count(&slot) == 2 {
+            slots.remove(&key);
+        }
+        Ok(read)
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(String, PrimitiveRef), Arc<Slot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Lifts the finalizer of that pod, if it may be lifted. If not, the change that allows it brings us here again.
 pub(crate) async fn lift(context: &Context, key: &ObjectKey) -> Result<(), CallError> {
     let Some(pod) = context.caches.pod(key) else { return Ok(()) };
     let mut facts = observe::facts(&context.caches, &pod);
     for _ in 0..ATTEMPTS {
-        if !facts.finalizer || !facts.is_dead() || is_needed(context, &key.namespace, &facts).await? {
+        let seen = Instant::now();
+        if !facts.finalizer || !facts.is_dead() || is_needed(context, &key.namespace, &facts, seen).await? {
             return Ok(());
         }
         match patch_pod(context, &key.namespace, &facts, &without_finalizer(&facts), Write::Finalizer).await?
@@ -44,11 +93,17 @@ pub(crate) fn without_finalizer(pod: &PodFacts) -> Value {
     json!({"metadata": metadata})
 }
 
-/// Is it in a ledger, or is there something about its end that has to be written down yet?
-async fn is_needed(context: &Context, namespace: &str, pod: &PodFacts) -> Result<bool, CallError> {
+/// Is it in a ledger, or is there something about its end that has to be written down yet? `seen`: when this version of
+/// the pod was there already.
+async fn is_needed(
+    context: &Context,
+    namespace: &str,
+    pod: &PodFacts,
+    seen: Instant,
+) -> Result<bool, CallError> {
     let plan = index::named_by(&pod.object().metadata);
     for entry in plan.entries().filter(|entry| entry.role.needs_the_end()) {
-        let read = Read::fetch(&context.client, namespace, entry.primitive).await?;
+        let read = context.reads.since(context, namespace, entry.primitive, seen).await?;
         if read.needs(&entry, pod) {
             return Ok(true);
         }

@@ -1,7 +1,8 @@
 //! The work queue: each key is worked on by one worker at a time, and never forgotten.
 //!
 //! A key that comes again while it waits is the same work; one that comes again while it is worked on is worked on
-//! once more afterwards. Keys may be due later; an earlier moment wins. Touches memory and the monotonic clock.
+//! once more afterwards. Keys may be due later; an earlier moment wins. Some keys can wait: they come when no other is
+//! ready. Touches memory and the monotonic clock.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -19,7 +20,10 @@ pub(crate) struct Queue<K> {
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Everything in `ready`.
+    /// The same, when there is nothing else to do.
+    idle: VecDeque<K>,
+    can_wait: fn(&K) -> bool,
+    /// Everything in `ready` and `idle`.
     queued: HashSet<K>,
     running: HashSet<K>,
     /// Came again while running.
@@ -29,10 +33,13 @@ struct State<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
-    pub(crate) fn new() -> Self {
+    /// `can_wait` says it of keys that stand in nobody's way.
+    pub(crate) fn new(can_wait: fn(&K) -> bool) -> Self {
         Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
+                idle: VecDeque::new(),
+                can_wait,
                 queued: HashSet::new(),
                 running: HashSet::new(),
                 again: HashSet::new(),
@@ -110,7 +117,8 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         if self.running.contains(&key) {
             self.again.insert(key);
         } else if self.queued.insert(key.clone()) {
-            self.ready.push_back(key);
+            let lane = if (self.can_wait)(&key) { &mut self.idle } else { &mut self.ready };
+            lane.push_back(key);
         }
     }
 
@@ -121,7 +129,7 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
             }
             self.make_ready(key);
         }
-        let key = self.ready.pop_front();
+        let key = self.ready.pop_front().or_else(|| self.idle.pop_front());
         if let Some(key) = &key {
             self.queued.remove(key);
             self.running.insert(key.clone());
@@ -136,7 +144,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_comes_again_while_it_runs_runs_once_more() {
-        let queue = Queue::new();
+        let queue = Queue::new(|_| false);
         queue.add("a");
         queue.add("a");
         assert_eq!(queue.next().await, "a");
@@ -149,9 +157,20 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
     }
 
+    #[tokio::test]
+    async fn what_can_wait_waits() {
+        let queue = Queue::new(|key: &&str| key.starts_with("later"));
+        for key in ["later-1", "a", "later-2", "b"] {
+            queue.add(key);
+        }
+        for expected in ["a", "b", "later-1", "later-2"] {
+            assert_eq!(queue.next().await, expected);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_earlier_moment_wins() {
-        let queue = Queue::new();
+        let queue = Queue::new(|_| false);
         let start = Instant::now();
         queue.add_after("a", Duration::from_secs(10));
         queue.add_after("a", Duration::from_secs(5));
@@ -164,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_key_is_lost_between_many_workers() {
-        let queue = std::sync::Arc::new(Queue::new());
+        let queue = std::sync::Arc::new(Queue::new(|key: &u64| key.is_multiple_of(2)));
         let seen = std::sync::Arc::new(Mutex::new(HashSet::new()));
         let workers: Vec<_> = (0..4)
             .map(|_| {

@@ -22,7 +22,7 @@ use crate::caches::Caches;
 use crate::client::{CallError, call};
 use crate::commit::{self, Commit, CommitError};
 use crate::events::{Announcer, Happening};
-use crate::finalizers;
+use crate::finalizers::{self, Reads};
 use crate::index::{Key, ObjectKey};
 use crate::line::Line;
 use crate::notify;
@@ -49,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) announcer: Announcer,
     pub(crate) advisor: Advisor,
+    pub(crate) reads: Reads,
 }
 
 /// Why a reconcile did not get through. It is tried again.

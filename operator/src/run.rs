@@ -15,7 +15,9 @@ use crate::advice::Advisor;
 use crate::args::{Arguments, Command, LogFormat, Run};
 use crate::caches::{self, Caches};
 use crate::events::Announcer;
+use crate::finalizers::Reads;
 use crate::health::Ready;
+use crate::index::Key;
 use crate::queue::Queue;
 use crate::reconcile::{self, Context};
 use crate::telemetry::{self, Telemetry};
@@ -53,7 +55,8 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
     let probes = health::bind(arguments.health_probe_bind_address, "health").await?;
     let metrics = health::bind(arguments.metrics_bind_address, "metrics").await?;
     let client = client::connect().await?;
-    let queue = Arc::new(Queue::new());
+    // No release waits for a finalizer.
+    let queue = Arc::new(Queue::new(|key| matches!(key, Key::Pod(_))));
     let (caches, writers) = Caches::new(&client, &queue);
     let (announcer, announcements) = Announcer::new();
     let context = Arc::new(Context {
@@ -63,6 +66,7 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
         telemetry: Arc::new(Telemetry::new()),
         announcer,
         advisor: Advisor::default(),
+        reads: Reads::default(),
     });
     let ready = Arc::new(Ready::default());
 
