@@ -60,7 +60,7 @@ fn value(value: &Value) -> String {
     let usual = usual_waiter();
     if value["name"] == usual["name"] {
         let mut differences = Vec::new();
-        compare(&usual, value, String::new(), &mut differences);
+        compare(&usual, value, "", &mut differences);
         return format!("the usual waiter{}", differences.concat());
     }
     if let Some(index) = waiter::volumes().iter().position(|usual| usual == value) {
@@ -69,14 +69,14 @@ fn value(value: &Value) -> String {
     value.to_string()
 }
 
-fn compare(usual: &Value, found: &Value, path: String, differences: &mut Vec<String>) {
+fn compare(usual: &Value, found: &Value, path: &str, differences: &mut Vec<String>) {
     match (usual, found) {
         (Value::Object(usual), Value::Object(found)) => {
             let added = found.keys().filter(|key| !usual.contains_key(*key));
             for key in usual.keys().chain(added) {
                 let path = format!("{path}/{key}");
                 match (usual.get(key), found.get(key)) {
-                    (Some(usual), Some(found)) => compare(usual, found, path, differences),
+                    (Some(usual), Some(found)) => compare(usual, found, &path, differences),
                     (Some(_), None) => differences.push(format!("\n    without {path}")),
                     (_, found) => differences.push(format!("\n    with {path} {}", found.unwrap())),
                 }
@@ -86,7 +86,7 @@ fn compare(usual: &Value, found: &Value, path: String, differences: &mut Vec<Str
             for (index, usual) in usual.iter().enumerate() {
                 let path = format!("{path}/{index}");
                 match found.get(index) {
-                    Some(found) => compare(usual, found, path, differences),
+                    Some(found) => compare(usual, found, &path, differences),
                     None => differences.push(format!("\n    without {path} {usual}")),
                 }
             }
