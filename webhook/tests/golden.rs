@@ -14,6 +14,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use json_patch::{Patch, PatchOperation};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use konductor_webhook::review::Verdict;
 use konductor_webhook::waiter;
 use serde_json::{Value, json};
@@ -157,4 +159,18 @@ fn each_review_that_is_injected_is_shown_to_an_api_server_or_says_why_not() {
     let once: BTreeSet<_> = names.iter().cloned().collect();
     assert_eq!(once.len(), names.len(), "each has one place");
     assert_eq!(once, injected().map(|(review, _)| review.name).collect());
+}
+
+#[test]
+fn what_is_shown_to_an_api_server_is_a_pod_or_a_job() {
+    let table: Value = serde_json::from_str(include_str!("on-a-cluster.json")).unwrap();
+    for (review, patch) in injected().filter(|(review, _)| table["nowhere"].get(&review.name).is_none()) {
+        let mut object = review.object().clone();
+        json_patch::patch(&mut object, &patch).unwrap();
+        let read = match object["kind"].as_str() {
+            Some("Pod") => serde_json::from_value::<Pod>(object).map(|_| ()),
+            _ => serde_json::from_value::<Job>(object).map(|_| ()),
+        };
+        assert!(read.is_ok(), "{}: {read:?}", review.name);
+    }
 }
