@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// One of review, annotations, pods, grant; all of them if left out
     target: Option<String>,
     /// For how long, each
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
 }
 
