@@ -78,8 +78,7 @@ impl Request {
     /// Somebody sends us what our configuration does not: refusing it would break what never asked for us, and what
     /// did ask is guarded by the policies.
     fn not_for_us(self) -> Admission {
-        let warning = "Konductor's webhook was asked about something other than the creation of a Pod or a Job; see its \
-                       MutatingWebhookConfiguration";
+        let warning = "Konductor's webhook is asked about more than new Pods and Jobs; see its MutatingWebhookConfiguration";
         self.answered(Verdict::Unchanged, String::new(), vec![warning.to_owned()])
     }
 }

@@ -10,6 +10,7 @@
 //! changes nothing, and no field that we do not know is lost.
 
 pub mod admit;
+mod affinity;
 pub mod args;
 pub mod containers;
 pub mod names;

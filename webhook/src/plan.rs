@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::containers::{self, Injection, Paths};
 use crate::object::{at, list, text};
 use crate::waiter::Settings;
-use crate::{object, stamp};
+use crate::{affinity, object, stamp};
 
 /// What the object should become.
 #[derive(Clone, Debug, PartialEq)]
@@ -287,19 +287,19 @@ fn finalizers(object: &Value, owner: &[&str]) -> Option<Problem> {
 }
 
 fn windows(object: &Value, owner: &[&str]) -> Option<Problem> {
-    [&["spec", "os", "name"][..], &["spec", "nodeSelector", "kubernetes.io/os"]].into_iter().find_map(
-        |field| {
-            let path = [owner, field].concat();
-            (text(object, &path) == Some("windows")).then(|| Problem {
-                path: path.join("."),
-                reason:
-                    "the waiter is a Linux program, and this version of Konductor cannot hold a Windows pod"
-                        .to_owned(),
-                example: "remove the konductor.io/ annotations, or run on Linux: kubernetes.io/os: linux"
-                    .to_owned(),
-            })
-        },
-    )
+    let fields = [&["spec", "os", "name"][..], &["spec", "nodeSelector", "kubernetes.io/os"]];
+    let mut paths = fields.into_iter().map(|field| [owner, field].concat());
+    let path = paths.find(|path| text(object, path) == Some("windows")).map(|path| path.join("."));
+    let by_affinity = || {
+        let spec = [owner, &["spec"]].concat();
+        affinity::only_windows(at(object, &spec)?).map(|terms| format!("{}.{terms}", spec.join(".")))
+    };
+    path.or_else(by_affinity).map(|path| Problem {
+        path,
+        reason: "the waiter is a Linux program, and this version of Konductor cannot hold a Windows pod"
+            .to_owned(),
+        example: "remove the konductor.io/ annotations, or run on Linux: kubernetes.io/os: linux".to_owned(),
+    })
 }
 
 fn collect<T: Default>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> T {

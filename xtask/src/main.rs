@@ -5,6 +5,7 @@
 mod bench;
 mod cluster;
 mod demo;
+mod fuzz;
 mod generate;
 mod http;
 mod images;
@@ -37,6 +38,8 @@ enum Command {
     /// What Konductor costs, measured on a cluster
     #[command(subcommand)]
     Bench(bench::Name),
+    /// Feed what reads other people's input with what nobody would write; installs cargo-fuzz if it is not there
+    Fuzz(fuzz::Options),
     /// The project's own Kubernetes, built from source and run beside whatever else this machine does
     #[command(subcommand)]
     Cluster(cluster::Action),
@@ -70,6 +73,7 @@ fn run() -> anyhow::Result<()> {
         Command::Demo(choice) => demo::run(&choice),
         Command::Test(options) => test::run(&options),
         Command::Bench(name) => bench::run(&name),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Cluster(action) => cluster::run(action),
         Command::Install(choice) => install(&choice),
         Command::Uninstall(choice) => uninstall(&choice),

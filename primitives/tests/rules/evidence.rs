@@ -1,6 +1,6 @@
 //! What the status of a pod proves, and what it does not.
 
-use k8s_openapi::api::core::v1::ContainerState;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated};
 use konductor_api::ledger::{Evidence, ToldPod};
 use konductor_primitives::evidence::{WaiterRun, critical_ids, end, waiter_run};
 use rstest::rstest;
@@ -40,7 +40,7 @@ fn an_exit_without_times_lets_nobody_conclude_that_it_passed() {
 #[case::it_never_was(None, None, true)]
 #[case::an_empty_record_is_none(Some(""), Some(ContainerState::default()), true)]
 #[case::it_has_an_id(Some("main-1"), None, false)]
-#[case::it_remembers_a_run(None, Some(ContainerState { terminated: Some(Default::default()), ..Default::default() }), false)]
+#[case::it_remembers_a_run(None, Some(ContainerState { terminated: Some(ContainerStateTerminated::default()), ..Default::default() }), false)]
 fn a_container_that_waits_has_ended_only_if_it_never_was(
     #[case] id: Option<&str>,
     #[case] last: Option<ContainerState>,

@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "clippy.toml permits it in tests, but not in their helpers")]
 
+pub(crate) mod corpus;
+pub(crate) mod shown;
+
 use jiff::Timestamp;
 use konductor_api::participation::PrimitiveRef;
 use konductor_webhook::admit::{Admission, admit};
