@@ -375,6 +375,16 @@ fn while_nobody_waits_no_time_passes() {
 }
 
 #[test]
+fn who_keeps_it_closed_by_hand_has_all_the_time() {
+    let mut snapshot = in_time(vec![waiter("a")]);
+    snapshot.primitive.spec.r#override = Some(GateOverride::Closed);
+    commit(&mut snapshot);
+    snapshot.now = at(9_999);
+    let closed = commit(&mut snapshot);
+    assert_eq!((closed.phase, closed.first_waiter_at), (Some(GatePhase::Waiting), None));
+}
+
+#[test]
 fn whoever_comes_after_a_timeout_fails_until_the_gate_is_changed() {
     let mut snapshot = in_time(vec![waiter("a")]);
     commit(&mut snapshot);

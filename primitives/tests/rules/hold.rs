@@ -369,6 +369,14 @@ fn pods_that_outlive_their_job_keep_its_hold_until_they_are_over() {
 }
 
 #[test]
+fn who_ran_and_ended_while_it_waited_to_run_again_has_failed() {
+    let again = pod("p").done(137).waiter_ended(20, 21, 143).over("Failed");
+    assert_eq!(judge(&pods_hold(), &of(vec![of_pod(&again, 0)])).0, ends(Evidence::P1, Failed));
+    let never = pod("p").waiter_ended(1, 2, 143).over("Failed");
+    assert_eq!(judge(&pods_hold(), &of(vec![of_pod(&never, 0)])).0, ends(Evidence::P1, GaveBack));
+}
+
+#[test]
 fn another_job_of_the_name_changes_nothing() {
     let again = of_job("j", &job("j").made_again().complete(), &[], 0);
     let mut snapshot = of(vec![again]);

@@ -383,6 +383,27 @@ fn who_waits_for_a_gate_that_waits_for_it_is_told_of(#[case] who: Participant) {
 }
 
 #[rstest]
+#[case(GateConditionType::Job, "batch/v1", false)]
+#[case(GateConditionType::Pod, "v1", false)]
+#[case(GateConditionType::Deployment, "apps/v1", false)]
+#[case(GateConditionType::StatefulSet, "apps/v1", false)]
+#[case(GateConditionType::Object, "cert-manager.io/v1", false)]
+#[case(GateConditionType::Barrier, "konductor.io/v1", true)]
+fn what_a_condition_looks_at(
+    #[case] type_: GateConditionType,
+    #[case] api_version: &str,
+    #[case] ours: bool,
+) {
+    let asked = GateCondition {
+        api_version: Some("cert-manager.io/v1".to_owned()),
+        kind: Some("Certificate".to_owned()),
+        ..condition(type_, None)
+    };
+    let target = Target::of(&asked).unwrap();
+    assert_eq!((target.api_version.as_str(), target.is_ours()), (api_version, ours));
+}
+
+#[rstest]
 #[case::another_job(on_job("it", None), of_job("other", &job("other"), &[], 0))]
 #[case::a_pod_of_that_name(on_job("it", None), waits("it", 0))]
 #[case::a_job_of_that_name_elsewhere(
