@@ -35,6 +35,11 @@ fn priority_goes_before_time_and_the_uid_breaks_ties() {
     let mut snapshot = snapshot(mutex(vec![]), all);
     assert_eq!(commit(&mut snapshot, 8).ledger.holders[0].name, "urgent");
     assert_eq!(line(&snapshot, &step(&snapshot)), ["holder", "a", "b"].map(uid));
+    let mut later = waits("later", 40);
+    later.key = QueueKey::new(-7, at(40), None, &later.uid);
+    snapshot.participants.push(later);
+    let shown: Vec<_> = step(&snapshot).status.common.queue.iter().map(|waiter| waiter.priority).collect();
+    assert_eq!(shown, [None, None, None, Some(-7)]);
 }
 
 #[test]

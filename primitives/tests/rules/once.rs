@@ -43,6 +43,20 @@ const FAILED: Option<OncePhase> = Some(OncePhase::Failed);
 // ------------------------------------------------------------------------------------------------ until it is done
 
 #[test]
+fn only_somebody_who_executes_keeps_others_busy() {
+    let mut snapshot = of(vec![]);
+    commit(&mut snapshot);
+    let is_busy = |snapshot: &Snapshot<Once>| match entrance(snapshot, &waits("b", 1)) {
+        Entrance::Closed { busy, .. } => busy,
+        other => panic!("it should wait: {other:?}"),
+    };
+    assert!(!is_busy(&snapshot));
+    let running = with(&mut snapshot, vec![waits("a", 0)]);
+    assert!(is_busy(&snapshot));
+    assert_eq!(message(&running.common, READY).1, "the spec is served");
+}
+
+#[test]
 fn one_executes_and_once_it_has_succeeded_nobody_does() {
     let mut snapshot = of(vec![]);
     assert_eq!(commit(&mut snapshot).phase, PENDING);

@@ -1,7 +1,7 @@
 //! How many may hold at one time, who blocks whom, and what becomes of it when the number changes.
 
 use konductor_api::conditions::{AVAILABLE, reason};
-use konductor_api::ledger::Evidence;
+use konductor_api::ledger::{Evidence, Holder};
 use konductor_api::participation::Role;
 use konductor_api::semaphore::{Semaphore, SemaphorePhase, SemaphoreSpec};
 use konductor_primitives::entrance::Entrance;
@@ -148,6 +148,35 @@ fn no_write_that_adds_somebody_goes_beyond_the_permits() {
     // Who was there before may stay beyond them.
     snapshot.primitive.spec.permits = 1;
     assert_eq!(snapshot.primitive.check(&two), Ok(()));
+}
+
+#[test]
+fn who_is_replaced_by_somebody_of_the_same_token_or_uid_has_not_stayed() {
+    let mut snapshot = of(1, vec![asks("a", 1, 0)]);
+    let one = commit(&mut snapshot);
+    snapshot.primitive.spec.permits = 0;
+    for change in [
+        |holder: &mut Holder| holder.uid = "another".to_owned(),
+        |holder: &mut Holder| {
+            holder.token = (9_u64 << 16).to_string();
+        },
+    ] {
+        let mut other = one.clone();
+        change(&mut other.ledger.holders[0]);
+        assert_eq!(check(&snapshot.primitive, &other).unwrap_err().invariant, "SemaphoreBound");
+    }
+}
+
+#[test]
+fn who_takes_the_last_permit_waits_for_nobody() {
+    let mut snapshot = of(3, vec![asks("a", 2, 0)]);
+    commit(&mut snapshot);
+    for (permits, expected) in [(1, false), (2, true)] {
+        let Entrance::Closed { busy, .. } = entrance(&snapshot, &asks("b", permits, 1)) else {
+            panic!("it should wait")
+        };
+        assert_eq!(busy, expected, "{permits} permits");
+    }
 }
 
 #[test]
