@@ -17,6 +17,7 @@ mod client;
 mod commit;
 mod events;
 mod finalizers;
+mod gates;
 mod health;
 mod index;
 mod line;
