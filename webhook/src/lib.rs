@@ -12,6 +12,7 @@
 pub mod admit;
 pub mod args;
 pub mod containers;
+pub mod hold;
 pub mod names;
 mod object;
 pub mod patch;

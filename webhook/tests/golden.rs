@@ -58,7 +58,7 @@ fn applied_twice_is_applied_once() {
             assert_eq!(told(&review).1, Verdict::Unchanged, "{name}, after the API server had it");
         }
     }
-    assert_eq!(injected, 12, "most of the reviews ask for something");
+    assert_eq!(injected, 16, "most of the reviews ask for something");
 }
 
 #[test]
