@@ -3,7 +3,7 @@
 //! In the order in which data passes: [`caches`] (watches, and the liveness of [`nodes`]) -> [`index`] (who is
 //! concerned by what) -> [`queue`] -> [`observe`] and [`sight`] (the snapshot; what gates look at, by [`watches`] where
 //! nobody else does) -> [`reconcile`] (snapshot, pure step, one
-//! compare-and-swap by [`commit`]) -> [`notify`] (pods and Jobs; [`line`] has their places, [`crowd`] bounds their turn) -> [`advice`] (for people) ->
+//! compare-and-swap by [`commit`]) -> [`notify`] (pods and Jobs; [`line`](mod@line) has their places, [`crowd`] bounds their turn) -> [`advice`] (for people) ->
 //! [`finalizers`]. Beside them [`events`], [`telemetry`], [`health`], [`uninstall`]; [`run`] ties them.
 //!
 //! What must stay true: the ledger in the API server is the only truth; every write names the version that it was
