@@ -38,6 +38,8 @@ pub const ON_TIMEOUT: &str = "konductor.io/on-timeout";
 pub const ON_BUSY: &str = "konductor.io/on-busy";
 /// Higher goes first.
 pub const PRIORITY: &str = "konductor.io/priority";
+/// Where it waits: init-container, or scheduling-gate.
+pub const HOLD: &str = "konductor.io/hold";
 /// `"false"`: inject nothing.
 pub const INJECT: &str = "konductor.io/inject";
 /// Since when it waits: set by the webhook, RFC 3339 with microseconds.
@@ -52,6 +54,8 @@ pub const TOKEN_PREFIX: &str = "konductor.io/token-";
 pub const ALLOW_GATES_FROM: &str = "konductor.io/allow-gates-from";
 /// The finalizer of pods whose end must be known.
 pub const FINALIZER: &str = "konductor.io/hold";
+/// The scheduling gate of pods that wait without a node.
+pub const SCHEDULING_GATE: &str = "konductor.io/hold";
 /// The label by which the operator finds Jobs and pods.
 pub const PARTICIPANT_LABEL: &str = "konductor.io/participant";
 /// Its value.

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::annotations::{
-    ALLOW_GATES_FROM, INJECT, JOB_PLAN, MUTEX, ON_BUSY, ON_TIMEOUT, PREFIX, PRIORITY, QUEUED, RWMUTEX_READ,
-    RWMUTEX_WRITE, TIMEOUT, is_operators,
+    ALLOW_GATES_FROM, HOLD, INJECT, JOB_PLAN, MUTEX, ON_BUSY, ON_TIMEOUT, PREFIX, PRIORITY, QUEUED,
+    RWMUTEX_READ, RWMUTEX_WRITE, TIMEOUT, is_operators,
 };
 use crate::duration::GoDuration;
-use crate::options::{OnBusy, OnTimeout, Options};
+use crate::options::{Hold, OnBusy, OnTimeout, Options};
 use crate::participation::{Part, PrimitiveRef, PrimitiveSet, Role, WAYS, Way};
 
 /// Names in one annotation.
@@ -25,12 +25,14 @@ pub const MAX_PRIORITY: i32 = 1_000_000;
 const MAX_NAME_BYTES: usize = 253;
 
 /// How somebody waits: these say nothing where nothing is waited for.
-const OPTIONS: [(&str, &str); 4] =
-    [(TIMEOUT, "30m"), (ON_TIMEOUT, "fail"), (ON_BUSY, "skip"), (PRIORITY, "10")];
+const OPTIONS: [(&str, &str); 5] =
+    [(TIMEOUT, "30m"), (ON_TIMEOUT, "fail"), (ON_BUSY, "skip"), (PRIORITY, "10"), (HOLD, "scheduling-gate")];
 
 /// Keys of the design that this version does not act on yet. Refused, because a workload that counts on them must not
 /// start as if they were not there.
-const NOT_YET: [&str; 4] = ["hold", "containers", "sidecar", "release"];
+const NOT_YET: [&str; 3] = ["containers", "sidecar", "release"];
+/// A mode of the design that this version does not have.
+const SUSPEND: &str = "suspend";
 
 /// What a user's annotations say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,6 +113,7 @@ impl Reading<'_> {
             ON_BUSY => {
                 options.on_busy = one_of(value, &OnBusy::WORDS).map_err(|reason| (reason, like("skip")))?;
             }
+            HOLD => options.hold = hold(value).map_err(|reason| (reason, like("scheduling-gate")))?,
             PRIORITY => options.priority = Some(priority(value).map_err(|reason| (reason, like("\"10\"")))?),
             INJECT => match value {
                 "false" => self.parsed.opted_out = true,
@@ -276,6 +279,15 @@ fn priority(text: &str) -> Result<i32, String> {
     )
 }
 
+fn hold(text: &str) -> Result<Hold, String> {
+    if text == SUSPEND {
+        return Err("this version of Konductor does not suspend Jobs; a scheduling gate takes no node, GPU or IP while \
+                    it waits either"
+            .to_owned());
+    }
+    one_of(text, &Hold::WORDS)
+}
+
 fn timeout(text: &str) -> Result<GoDuration, String> {
     let timeout: GoDuration = text.trim().parse().map_err(|error| format!("{error}"))?;
     if timeout.as_nanoseconds() == 0 {
@@ -387,6 +399,7 @@ mod tests {
                 (ON_TIMEOUT, "proceed"),
                 (ON_BUSY, "skip"),
                 (PRIORITY, "-3"),
+                (HOLD, "scheduling-gate"),
             ]),
             "p",
         )
@@ -397,6 +410,7 @@ mod tests {
             timeout: Some("90m".parse().unwrap()),
             on_timeout: OnTimeout::Proceed,
             on_busy: OnBusy::Skip,
+            hold: Hold::SchedulingGate,
         };
         assert_eq!(options, wanted);
         assert_eq!(parse(&annotations(&[(GATE, "a")]), "p").unwrap().options, Options::default());
@@ -430,6 +444,9 @@ mod tests {
     #[case(&[(GATE, "a"), (TIMEOUT, "1m"), (ON_TIMEOUT, "explode")], "is none of fail, skip, proceed")]
     #[case(&[(MUTEX, "a"), (TIMEOUT, "1m"), (ON_TIMEOUT, "proceed")], "without mutex/a, which protects something")]
     #[case(&[(LEASE, "a"), (ON_BUSY, "")], "is none of wait, skip, fail")]
+    #[case(&[(LEASE, "a"), (HOLD, "gate")], "is none of init-container, scheduling-gate")]
+    #[case(&[(LEASE, "a"), (HOLD, "suspend")], "does not suspend Jobs")]
+    #[case(&[(HOLD, "scheduling-gate")], "nothing here says for what")]
     #[case(&[(LEASE, "a"), (PRIORITY, "high")], "is no priority")]
     #[case(&[(LEASE, "a"), (PRIORITY, "9999999")], "is no priority")]
     #[case(&[(PRIORITY, "1")], "nothing here says for what")]

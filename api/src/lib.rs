@@ -12,6 +12,7 @@ pub mod conditions;
 pub mod duration;
 pub mod gate;
 pub mod grammar;
+pub mod job_plan;
 pub mod lease;
 pub mod ledger;
 pub mod members;

@@ -18,6 +18,19 @@ pub struct Options {
     pub on_timeout: OnTimeout,
     /// What if it would have to wait at all.
     pub on_busy: OnBusy,
+    /// Where it waits.
+    pub hold: Hold,
+}
+
+/// Where somebody waits. In every mode the injected waiter stands before the containers: it alone lets them start, and
+/// the mode only says what is used until then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// On a node, placed and warm, in the init container.
+    #[default]
+    InitContainer,
+    /// Nowhere: a scheduling gate keeps it from taking a node until it is its turn.
+    SchedulingGate,
 }
 
 /// What becomes of somebody whose time is up.
@@ -55,6 +68,20 @@ impl OnTimeout {
     /// Every word.
     pub const WORDS: [(&'static str, Self); 3] =
         [("fail", Self::Fail), ("skip", Self::Skip), ("proceed", Self::Proceed)];
+}
+
+impl Hold {
+    /// Every word.
+    pub const WORDS: [(&'static str, Self); 2] =
+        [("init-container", Self::InitContainer), ("scheduling-gate", Self::SchedulingGate)];
+
+    /// As users write it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::InitContainer => "init-container",
+            Self::SchedulingGate => "scheduling-gate",
+        }
+    }
 }
 
 impl OnBusy {

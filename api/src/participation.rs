@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::options::Options;
+use crate::job_plan::JobPlan;
+use crate::options::{Hold, Options};
 use crate::{annotations, grammar};
 
 /// A kind of primitive; the order of the variants is the order in which a workload takes them.
@@ -84,6 +85,8 @@ pub struct PodPlan {
     pub pod: PrimitiveSet,
     /// How the pod itself waits. How its Job waits stands on the Job.
     pub options: Options,
+    /// Where the pod waits, for both: if one of the two asks for a scheduling gate, that is where.
+    pub hold: Hold,
 }
 
 /// An entry of a [`PodPlan`].
@@ -268,7 +271,7 @@ impl FromIterator<Part> for PrimitiveSet {
     }
 }
 
-/// The value of the marker [`annotations::JOB_PLAN`]: `v1 gate=a,b semaphore=c=3`, in the order of [`WAYS`].
+/// `v1 gate=a,b semaphore=c=3`, in the order of [`WAYS`]: what [`JobPlan`] begins with.
 impl fmt::Display for PrimitiveSet {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("v1")?;
@@ -288,7 +291,7 @@ impl fmt::Display for PrimitiveSet {
 /// The marker could not be read: it was written by a later version, or by somebody else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no plan that this version of Konductor reads")]
-pub struct PlanError(String);
+pub struct PlanError(pub(crate) String);
 
 impl FromStr for PrimitiveSet {
     type Err = PlanError;
@@ -323,8 +326,10 @@ impl PodPlan {
     pub fn of(annotations: &BTreeMap<String, String>, controlled_by_job: bool) -> Self {
         let marker = annotations.get(annotations::JOB_PLAN).filter(|_| controlled_by_job);
         let parsed = grammar::parse(annotations, "metadata.annotations").unwrap_or_default();
+        let job: JobPlan = marker.and_then(|text| text.parse().ok()).unwrap_or_default();
         Self {
-            job: marker.and_then(|text| text.parse().ok()).unwrap_or_default(),
+            hold: job.hold.max(parsed.options.hold),
+            job: job.set,
             pod: parsed.set,
             options: parsed.options,
         }

@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER};
 use konductor_api::grammar;
+use konductor_api::job_plan::JobPlan;
 use konductor_api::ledger::{Evidence, ToldPod};
 use konductor_api::members::MemberKey;
 use konductor_api::options::Options;
-use konductor_api::participation::PrimitiveSet;
 use konductor_waiter::grant::Grant;
 
 use crate::evidence::{self, End, WaiterRun};
@@ -215,8 +215,7 @@ fn is_understood(pod: &Pod) -> bool {
         owner.controller == Some(true) && owner.kind == "Job" && owner.api_version == "batch/v1"
     });
     let marker = all.get(annotations::JOB_PLAN);
-    grammar::parse(all, "").is_ok()
-        && marker.is_none_or(|text| of_job && text.parse::<PrimitiveSet>().is_ok())
+    grammar::parse(all, "").is_ok() && marker.is_none_or(|text| of_job && text.parse::<JobPlan>().is_ok())
 }
 
 impl From<bool> for NodeState {

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use konductor_api::annotations::{self, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, ONCE};
 use konductor_api::grammar::{self, Parsed, Problem};
+use konductor_api::job_plan::JobPlan;
 use konductor_api::options::{OnBusy, OnTimeout};
-use konductor_api::participation::{Kind, PodPlan, PrimitiveSet, Role};
+use konductor_api::participation::{Kind, PodPlan, Role};
 use serde_json::Value;
 
 use crate::containers::{self, Injection, Paths};
@@ -73,7 +74,12 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let mut problems: Vec<_> = finalizers(pod, &[]).into_iter().collect();
     let annotated = Annotated::read(pod, &[], &mut problems);
     let job = job_part(pod, &annotated, &mut problems);
-    let participation = PodPlan { job, pod: annotated.parsed.set.clone(), options: annotated.parsed.options };
+    let participation = PodPlan {
+        hold: job.hold.max(annotated.parsed.options.hold),
+        job: job.set,
+        pod: annotated.parsed.set.clone(),
+        options: annotated.parsed.options,
+    };
     if participation.is_empty() && problems.is_empty() {
         let becomes = if annotated.parsed.opted_out { Becomes::OptedOut } else { Becomes::Unchanged };
         return Ok(Plan { becomes, participation });
@@ -92,14 +98,14 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
 }
 
 /// The part that the Job takes, from the marker that we left in its template.
-fn job_part(pod: &Value, annotated: &Annotated, problems: &mut Vec<Problem>) -> PrimitiveSet {
-    let Some(marker) = annotated.map.get(JOB_PLAN) else { return PrimitiveSet::default() };
+fn job_part(pod: &Value, annotated: &Annotated, problems: &mut Vec<Problem>) -> JobPlan {
+    let Some(marker) = annotated.map.get(JOB_PLAN) else { return JobPlan::default() };
     if !controlled_by_job(pod) {
         problems.push(annotated.reserved(JOB_PLAN));
-        return PrimitiveSet::default();
+        return JobPlan::default();
     }
-    match marker.parse::<PrimitiveSet>() {
-        Ok(set) if !set.is_empty() => set,
+    match marker.parse::<JobPlan>() {
+        Ok(plan) if !plan.set.is_empty() => plan,
         _ => {
             problems.push(Problem {
                 path: format!("{}[{JOB_PLAN}]", annotated.path),
@@ -108,7 +114,7 @@ fn job_part(pod: &Value, annotated: &Annotated, problems: &mut Vec<Problem>) -> 
                 example: "delete the Job and create it again from a manifest without this annotation"
                     .to_owned(),
             });
-            PrimitiveSet::default()
+            JobPlan::default()
         }
     }
 }
@@ -128,12 +134,17 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let mut problems: Vec<_> = finalizers(job, &[]).into_iter().chain(finalizers(job, &TEMPLATE)).collect();
     let own = Annotated::read(job, &[], &mut problems);
     let pods = Annotated::read(job, &TEMPLATE, &mut problems);
-    let participation =
-        PodPlan { job: own.parsed.set.clone(), pod: pods.parsed.set.clone(), options: pods.parsed.options };
+    let plan = JobPlan { set: own.parsed.set.clone(), hold: own.parsed.options.hold };
+    let marker = plan.to_string();
+    let participation = PodPlan {
+        hold: plan.hold.max(pods.parsed.options.hold),
+        job: plan.set,
+        pod: pods.parsed.set.clone(),
+        options: pods.parsed.options,
+    };
     if own.map.contains_key(JOB_PLAN) {
         problems.push(own.reserved(JOB_PLAN));
     }
-    let marker = participation.job.to_string();
     if pods.map.get(JOB_PLAN).is_some_and(|found| participation.job.is_empty() || *found != marker) {
         problems.push(pods.reserved(JOB_PLAN));
     }

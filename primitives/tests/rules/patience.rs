@@ -236,7 +236,13 @@ fn what_nobody_knows_of_a_job_never_ends_its_patience() {
 // ---------------------------------------------------------------------------------------------------------- Jobs
 
 fn options(on_timeout: OnTimeout, on_busy: OnBusy) -> Options {
-    Options { priority: None, timeout: Some("10s".parse().unwrap()), on_timeout, on_busy }
+    Options {
+        priority: None,
+        timeout: Some("10s".parse().unwrap()),
+        on_timeout,
+        on_busy,
+        ..Options::default()
+    }
 }
 
 /// A Job that came at second 0.
