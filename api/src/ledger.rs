@@ -230,7 +230,7 @@ pub enum Evidence {
     P2,
     /// P1: the kubelet's last word: the pod is Succeeded or Failed and no container runs.
     P1,
-    /// P0: it never ran and cannot start any more.
+    /// P0: it never ran, and cannot start under this hold any more.
     P0,
 }
 
@@ -267,7 +267,7 @@ impl Evidence {
     /// What was seen, as the end of "released, because …".
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::P0 => "it never ran and cannot start any more",
+            Self::P0 => "it never ran, and cannot start under this hold any more",
             Self::P1 => "the kubelet reported the end of all its containers",
             Self::P2 => "all its critical containers have ended and cannot start again",
             Self::A1 => "its node is out of service, says an administrator",

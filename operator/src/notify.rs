@@ -143,7 +143,7 @@ async fn tell_pod(
             telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
         }
         let (grant, tokens) = match telling {
-            Telling::Nothing => return Ok(None),
+            Telling::Nothing | Telling::Lift { .. } => return Ok(None),
             Telling::Wait(wait) => return Ok(Some(wait)),
             Telling::Go { grant, tokens } => (grant, tokens),
             Telling::Deny { grant } => (grant, Vec::new()),

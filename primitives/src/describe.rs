@@ -100,6 +100,8 @@ impl Participant {
             None
         } else if self.pods.is_empty() {
             Some("it has no pod yet".to_owned())
+        } else if self.pods.iter().all(|pod| pod.gated.by_others()) {
+            Some("scheduling gates of others keep its pods from being placed".to_owned())
         } else {
             Some("none of its pods waits on a node that is alive".to_owned())
         };

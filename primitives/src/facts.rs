@@ -18,6 +18,7 @@ use konductor_api::options::Options;
 use konductor_waiter::grant::Grant;
 
 use crate::evidence::{self, End, WaiterRun};
+use crate::gated::{self, Gated};
 
 /// What matters of a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,10 @@ pub struct PodFacts {
     pub waiter: WaiterRun,
     /// See [`evidence::critical_ids`].
     pub critical_ids: Vec<String>,
+    /// What keeps it from taking a node.
+    pub gated: Gated,
+    /// Since when the scheduler finds no node for it, as far as it says.
+    pub(crate) unschedulable: Option<Timestamp>,
     /// What it was told last.
     pub grant: Option<Grant>,
     /// Does it carry our finalizer?
@@ -126,6 +131,8 @@ impl PodFacts {
             node_state: node_state.into(),
             waiter: evidence::waiter_run(pod),
             critical_ids: evidence::critical_ids(pod),
+            gated: Gated::of(pod),
+            unschedulable: gated::unschedulable_since(pod),
             grant: text(annotations::GRANT).and_then(|text| text.parse().ok()),
             finalizer: pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
             index: text("batch.kubernetes.io/job-completion-index").cloned(),
@@ -189,6 +196,16 @@ impl PodFacts {
             }
             _ => None,
         }
+    }
+
+    /// Does nothing but our scheduling gate keep it from taking a node? Then it may take what it waits for, and cannot be
+    /// told so before its waiter runs.
+    pub fn waits_at_our_gate(&self) -> bool {
+        self.gated == Gated::ByUs
+            && self.node.is_none()
+            && !self.deleting
+            && self.understood
+            && self.terminal.is_none()
     }
 
     /// Was it let through, and is it over or on its way?

@@ -12,6 +12,7 @@ use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
 use konductor_waiter::grant::Verdict;
 
 use crate::facts::{NodeState, PodFacts};
+use crate::reservation;
 use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Lookup, Withdrawal};
 
@@ -72,6 +73,10 @@ pub fn judge<P>(
     snapshot: &Snapshot<P>,
     lookups: &mut Vec<Lookup>,
 ) -> Fate {
+    // Nobody was told, so nobody's death says anything.
+    if reservation::is_one(holder) {
+        return reservation::judge(holder, participant, snapshot, lookups);
+    }
     let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, participant, snapshot))).collect();
     for (told, body) in &bodies {
         if matches!(body, Body::Unseen | Body::Doubted(_)) {
@@ -266,7 +271,7 @@ fn reissued(told: &ToldPod, pod: &PodFacts) -> Option<ToldPod> {
 }
 
 /// Why this pod may be dead although nothing proves it. Without times: the text must not change while nothing does.
-fn suspicion(pod: &PodFacts) -> Option<String> {
+pub(crate) fn suspicion(pod: &PodFacts) -> Option<String> {
     let node = pod.node.as_ref().filter(|_| pod.node_state != NodeState::Alive)?;
     Some(format!(
         "pod {} is on node {node}, which has not been heard from, so its end cannot be proven. The hold ends when the \

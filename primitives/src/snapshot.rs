@@ -91,6 +91,11 @@ pub(crate) fn order(line: &[Waiting<'_>]) -> Vec<usize> {
     line.iter().map(|waiting| waiting.at).collect()
 }
 
+/// The next one first. The UID is part of the key, so no two are equal.
+pub(crate) fn sort(line: &mut [Waiting<'_>]) {
+    line.sort_unstable_by(|left, right| left.who.key.cmp(&right.who.key));
+}
+
 impl<P> Snapshot<P> {
     /// That participant, if the snapshot has it.
     pub fn participant(&self, uid: &str) -> Option<&Participant> {
@@ -101,8 +106,7 @@ impl<P> Snapshot<P> {
     pub(crate) fn line<'a>(&'a self, mut so: impl FnMut(&'a Participant) -> bool) -> Vec<Waiting<'a>> {
         let all = self.participants.iter().enumerate().map(|(at, who)| Waiting { at, who });
         let mut line: Vec<_> = all.filter(|waiting| so(waiting.who)).collect();
-        // The UID is part of the key, so no two are equal.
-        line.sort_unstable_by(|left, right| left.who.key.cmp(&right.who.key));
+        sort(&mut line);
         line
     }
 
@@ -165,9 +169,9 @@ impl Participant {
         format!("{}/{}", self.kind.lower(), self.name)
     }
 
-    /// Could it start right now?
+    /// Could it start right now, or take a node and start then?
     pub fn can_start(&self) -> bool {
-        self.waits() && self.pods.iter().any(|pod| pod.can_be_told().is_some())
+        self.waits() && self.pods.iter().any(|pod| pod.can_be_told().is_some() || pod.waits_at_our_gate())
     }
 
     /// Have as many pods, or indexes, succeeded as the Job needs? `told` is the record of each pod's grant.

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::conditions::reason;
 use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, Release};
@@ -16,7 +17,8 @@ use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, Release};
 use crate::describe::{self, Says, describe};
 use crate::facts::to_the_second;
 use crate::hold::{self, Ending, Fate};
-use crate::snapshot::{Participant, Snapshot, Waiting, order};
+use crate::reservation;
+use crate::snapshot::{Participant, Snapshot, Waiting, order, sort};
 use crate::step::{Lookup, Step, Withdrawal};
 use crate::token;
 
@@ -33,6 +35,7 @@ pub(crate) struct Turn<'a, P, S> {
     lookups: Vec<Lookup>,
     withdrawals: Vec<Withdrawal>,
     trouble: Option<(&'static str, String)>,
+    wake_at: Option<Timestamp>,
 }
 
 /// What a kind's rule says to one candidate.
@@ -51,10 +54,23 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
     pub(crate) fn begin(snapshot: &'a Snapshot<P>, metadata: &'a ObjectMeta, before: Option<&S>) -> Self {
         let mut status = before.cloned().unwrap_or_default();
         let ledger = status.ledger_mut();
-        let (known, line) = part(snapshot, &ledger.holders);
+        let (known, mut line) = part(snapshot, &ledger.holders);
+        let others_could_start = line.iter().any(|waiting| waiting.who.can_start());
         let (mut lookups, mut withdrawals, mut ended, mut stay) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::with_capacity(ledger.holders.len()));
-        for (holder, participant) in std::mem::take(&mut ledger.holders).into_iter().zip(known) {
+        let mut wake_at = None;
+        for (holder, known) in std::mem::take(&mut ledger.holders).into_iter().zip(known) {
+            let participant = known.map(|known| known.who);
+            let in_vain = reservation::in_vain_from(&holder, participant).filter(|_| others_could_start);
+            if let Some(from) = in_vain {
+                if from <= snapshot.now {
+                    // It waits on in its old place, and stands in nobody's way until its waiter runs.
+                    line.extend(known.filter(|known| is_in_line(known.who, snapshot)));
+                    ended.push((holder, reservation::TAKEN_BACK));
+                    continue;
+                }
+                wake_at = Some(wake_at.map_or(from, |earlier: Timestamp| earlier.min(from)));
+            }
             match hold::judge(&holder, participant, snapshot, &mut lookups) {
                 Fate::Stays => stay.push(holder),
                 Fate::Changes(changed) => stay.push(changed),
@@ -66,11 +82,12 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             }
         }
         ledger.holders = stay;
+        sort(&mut line);
         for (holder, ending) in &ended {
             ledger.history.insert(0, release(holder, *ending, snapshot));
         }
         ledger.history.truncate(HISTORY_KEPT.max(ended.len()));
-        Self { snapshot, status, ended, metadata, line, lookups, withdrawals, trouble: None }
+        Self { snapshot, status, ended, metadata, line, lookups, withdrawals, trouble: None, wake_at }
     }
 
     /// Who holds, as it stands so far.
@@ -159,29 +176,33 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             status: self.status,
             lookups: self.lookups,
             withdrawals: self.withdrawals,
-            wake_at: None,
+            wake_at: self.wake_at,
         }
     }
 }
 
-/// Who each holder is, if the snapshot has it, and who waits.
+/// Does somebody stand in line who holds nothing?
+fn is_in_line<P>(who: &Participant, snapshot: &Snapshot<P>) -> bool {
+    who.waits() && !who.gave_up(snapshot.now)
+}
+
+/// Who each holder is, if the snapshot has it, and who waits, in no order.
 fn part<'a, P>(
     snapshot: &'a Snapshot<P>,
     holders: &[Holder],
-) -> (Vec<Option<&'a Participant>>, Vec<Waiting<'a>>) {
+) -> (Vec<Option<Waiting<'a>>>, Vec<Waiting<'a>>) {
     // Without random: the same snapshot gives the same step.
     let places: HashMap<&str, usize, BuildHasherDefault<DefaultHasher>> =
         holders.iter().enumerate().map(|(place, holder)| (holder.uid.as_str(), place)).collect();
     let mut known = vec![None; holders.len()];
-    let line = snapshot.line(|who| match places.get(who.uid.as_str()) {
-        Some(place) => {
-            if let Some(known) = known.get_mut(*place) {
-                *known = Some(who);
-            }
-            false
+    let mut line = Vec::new();
+    for (at, who) in snapshot.participants.iter().enumerate() {
+        match places.get(who.uid.as_str()).map(|place| known.get_mut(*place)) {
+            Some(Some(known)) => *known = Some(Waiting { at, who }),
+            None if is_in_line(who, snapshot) => line.push(Waiting { at, who }),
+            Some(None) | None => {}
         }
-        None => who.waits() && !who.gave_up(snapshot.now),
-    });
+    }
     (known, line)
 }
 

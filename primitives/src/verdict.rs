@@ -54,6 +54,11 @@ pub enum Telling {
         /// The verdict.
         grant: Grant,
     },
+    /// It has waited long enough at our scheduling gate. Once its waiter runs it is told what there is to tell.
+    Lift {
+        /// A sentence: why.
+        message: String,
+    },
 }
 
 /// Why a pod waits.
@@ -206,10 +211,18 @@ pub fn telling<'a>(
     place: impl Fn(&PrimitiveRef, &str) -> Option<(usize, usize)>,
     now: Timestamp,
 ) -> Telling {
-    let Some(waiter_started_at) = pod.can_be_told().filter(|_| !plan.is_empty()) else {
+    let waiter_started_at = pod.can_be_told();
+    if plan.is_empty() || waiter_started_at.is_none() && !pod.waits_at_our_gate() {
         return Telling::Nothing;
+    }
+    let of_this_run =
+        |grant: &&Grant| Some(grant.waiter_started_at) == waiter_started_at.map(Timestamp::as_second);
+    let known = pod.grant.as_ref().filter(of_this_run);
+    // Nobody is told anything before its waiter runs: a pod at our gate takes a node, and is told there.
+    let deny = |code, message| match waiter_started_at {
+        Some(started_at) => Telling::Deny { grant: deny(pod, started_at, code, message) },
+        None => Telling::Lift { message },
     };
-    let known = pod.grant.as_ref().filter(|grant| grant.waiter_started_at == waiter_started_at.as_second());
     if known.is_some_and(|grant| matches!(grant.verdict, Verdict::Deny { .. })) {
         return Telling::Nothing;
     }
@@ -224,7 +237,7 @@ pub fn telling<'a>(
             _ => &own,
         };
         let mut asker = who.asks(entry.primitive, entry.role, now);
-        asker.pod = Some((&pod.uid, waiter_started_at));
+        asker.pod = waiter_started_at.map(|started_at| (pod.uid.as_str(), started_at));
         asker.place = place(entry.primitive, &who.uid);
         let waits = match entrance(committed(entry.primitive), &asker) {
             Entrance::Through => None,
@@ -235,7 +248,7 @@ pub fn telling<'a>(
             }
             // Whatever else it waits for: this one never comes. A Job is told through its own status.
             Entrance::Never { message } if !entry.by_job => {
-                return Telling::Deny { grant: deny(pod, waiter_started_at, NEVER, message) };
+                return deny(NEVER, message);
             }
             Entrance::Never { message } => Some((reason::DENIED, message)),
             Entrance::Next { message } | Entrance::Done { message } => Some((reason::WAITING, message)),
@@ -244,7 +257,7 @@ pub fn telling<'a>(
             Entrance::Closed { reason, message, busy } => match who.patience(busy, &message, now) {
                 Patience::GoesOn => None,
                 Patience::Fails { code, message, .. } if !entry.by_job => {
-                    return Telling::Deny { grant: deny(pod, waiter_started_at, code, message) };
+                    return deny(code, message);
                 }
                 Patience::Waits | Patience::Fails { .. } | Patience::Skips { .. } => Some((reason, message)),
             },
@@ -256,6 +269,9 @@ pub fn telling<'a>(
     if let Some(wait) = wait {
         return Telling::Wait(wait);
     }
+    let Some(waiter_started_at) = waiter_started_at else {
+        return Telling::Lift { message: "everything it waits for is open or its own".to_owned() };
+    };
     // Where nothing is held there is no ledger to count runs: the pod's own annotation does.
     let told_go =
         |grant: &&Grant| grant.verdict == Verdict::Go && highest_run.is_none_or(|run| run <= grant.run);

@@ -21,6 +21,7 @@ mod models;
 mod mutex;
 mod once;
 mod patience;
+mod reservation;
 mod rwmutex;
 mod semaphore;
 mod simulation;

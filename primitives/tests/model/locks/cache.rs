@@ -336,7 +336,7 @@ impl<R: Rule> Cache<R> {
         }
         let committed = |_: &PrimitiveRef| R::committed(&object);
         let told = match telling(&facts, &plan, job.as_ref(), committed, |_, _| None, at(1000)) {
-            Telling::Nothing | Telling::Wait(_) => None,
+            Telling::Nothing | Telling::Wait(_) | Telling::Lift { .. } => None,
             Telling::Go { grant, .. } | Telling::Deny { grant } => Some(objects::told(&grant)),
         };
         let told = told.filter(|told| self.mutant != Mutant::TellsOnce || told.run == 1);

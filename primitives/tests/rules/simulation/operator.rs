@@ -289,7 +289,7 @@ impl Operator {
                 told = Self::telling(pod, &commit.what, &world.api, world.flaw);
             }
             let grant = match told {
-                Telling::Nothing | Telling::Wait(_) => continue,
+                Telling::Nothing | Telling::Wait(_) | Telling::Lift { .. } => continue,
                 Telling::Go { grant, .. } | Telling::Deny { grant } => grant,
             };
             self.patches.push(Patch { pod: pod.name.clone(), version: version(pod), grant });

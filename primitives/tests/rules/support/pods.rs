@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerRestartRule, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, EphemeralContainer, Pod, PodCondition, PodStatus,
+    ContainerStateWaiting, ContainerStatus, EphemeralContainer, Pod, PodCondition, PodSchedulingGate,
+    PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use konductor_api::annotations::{FINALIZER, GRANT, WAITER_CONTAINER};
@@ -89,6 +90,13 @@ impl PodSketch {
 
     pub(crate) fn without_node(mut self) -> Self {
         self.pod.spec.as_mut().unwrap().node_name = None;
+        self
+    }
+
+    /// With those scheduling gates, and no others.
+    pub(crate) fn gates(mut self, names: &[&str]) -> Self {
+        let gates = names.iter().map(|name| PodSchedulingGate { name: (*name).to_owned() }).collect();
+        self.pod.spec.as_mut().unwrap().scheduling_gates = Some(gates);
         self
     }
 
@@ -355,6 +363,14 @@ impl PodSketch {
             reason: Some(reason.to_owned()),
             ..PodCondition::default()
         });
+        self
+    }
+
+    /// That condition has been so since then.
+    pub(crate) fn condition_since(mut self, type_: &str, seconds: i64) -> Self {
+        for known in self.status().conditions.iter_mut().flatten().filter(|known| known.type_ == type_) {
+            known.last_transition_time = Some(time(seconds));
+        }
         self
     }
 
