@@ -18,6 +18,7 @@ mod commit;
 mod crowd;
 mod events;
 mod finalizers;
+mod gates;
 mod health;
 mod index;
 mod line;

@@ -1,7 +1,7 @@
 //! Notify: pods and Jobs are told what follows from committed ledgers.
 //!
-//! All that is written on a pod goes through its status subresource in one strategic merge patch, on the condition of
-//! UID and resourceVersion. What must stay true: finalizer, tokens and grant are one write, so a granted pod cannot
+//! All that is written on a pod here goes through its status subresource in one strategic merge patch, on the condition of
+//! UID and resourceVersion; only a scheduling gate is not ([`crate::gates`]). What must stay true: finalizer, tokens and grant are one write, so a granted pod cannot
 //! vanish unseen; `go` for a plan of several primitives is told only after each of them was read from the API server;
 //! the pods that are told go before advice to those that wait; and no crowd that is to be told keeps the ledger from
 //! being looked at again for long.
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use crate::client::{CallError, call};
 use crate::crowd::in_turn;
 use crate::events::Happening;
+use crate::gates;
 use crate::index::{self, Key, ObjectKey};
 use crate::line::Line;
 use crate::observe::{self, Known};
@@ -96,7 +97,7 @@ pub(crate) async fn tell<'a>(
         let tellings: Vec<_> = group
             .into_iter()
             .flat_map(|who| &who.pods)
-            .filter(|pod| pod.can_be_told().is_some())
+            .filter(|pod| pod.can_be_told().is_some() || pod.waits_at_our_gate())
             .map(|pod| async move { (pod, tell_pod(context, namespace, primitive, told, pod, known).await) })
             .collect();
         let all = tellings.len();
@@ -134,7 +135,7 @@ async fn tell_pod(
             cached_others(context, namespace, primitive, plan.entries().map(|entry| entry.primitive));
         let mut telling = judge(&pod, &plan, job.as_ref(), primitive, told, &cached);
         // What is final is said only of what the API server itself says now.
-        if matches!(telling, Telling::Go { .. }) && !cached.is_empty() {
+        if matches!(telling, Telling::Go { .. } | Telling::Lift { .. }) && !cached.is_empty() {
             let read = read(context, namespace, cached.keys()).await?;
             telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
         }
@@ -143,8 +144,16 @@ async fn tell_pod(
             telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
         }
         let (grant, tokens) = match telling {
-            Telling::Nothing | Telling::Lift { .. } => return Ok(None),
+            Telling::Nothing => return Ok(None),
             Telling::Wait(wait) => return Ok(Some(wait)),
+            Telling::Lift { message } => match gates::lift(context, namespace, &pod, &message).await? {
+                Patched::Changed(Some(fresh)) => {
+                    pod = known.facts(&context.caches, &fresh);
+                    continue;
+                }
+                // What comes next comes when its waiter runs.
+                Patched::Written(_) | Patched::Changed(None) => return Ok(None),
+            },
             Telling::Go { grant, tokens } => (grant, tokens),
             Telling::Deny { grant } => (grant, Vec::new()),
         };
@@ -234,7 +243,18 @@ pub(crate) async fn patch_pod(
 ) -> Result<Patched, CallError> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     context.telemetry.wrote(write);
-    match call(api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(body))).await {
+    let answer = call(api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(body))).await;
+    outcome(context, &api, pod, answer).await
+}
+
+/// What the answer to a patch of that version of a pod means.
+pub(crate) async fn outcome(
+    context: &Context,
+    api: &Api<Pod>,
+    pod: &PodFacts,
+    answer: Result<Pod, CallError>,
+) -> Result<Patched, CallError> {
+    match answer {
         Ok(written) => {
             context.caches.wrote_pod(&written);
             Ok(Patched::Written(Arc::new(written)))

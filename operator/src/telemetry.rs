@@ -28,6 +28,7 @@ pub(crate) enum Write {
     Grant,
     Withdraw,
     Finalizer,
+    Gate,
     Condition,
     Job,
 }
@@ -108,7 +109,7 @@ impl Telemetry {
         let registry = &mut self.registry;
         registry.register(
             "api_writes",
-            "Writes to the API server, by what: ledger, queue, grant, withdraw, finalizer, condition, job",
+            "Writes to the API server, by what: ledger, queue, grant, withdraw, finalizer, gate, condition, job",
             self.writes.clone(),
         );
         registry.register(
@@ -151,6 +152,7 @@ impl Telemetry {
             Write::Grant => "grant",
             Write::Withdraw => "withdraw",
             Write::Finalizer => "finalizer",
+            Write::Gate => "gate",
             Write::Condition => "condition",
             Write::Job => "job",
         };

@@ -1,8 +1,9 @@
 //! Uninstall: before the release goes, leave nothing behind that nobody would clear.
 //!
 //! Stops the operator first, so that nobody grants while this goes on. Then lifts our finalizer from every pod; a pod
-//! that holds goes on undisturbed, but its end will not be recorded. Pods that still wait are named and left waiting:
-//! nothing is ever told to start by this.
+//! that holds goes on undisturbed, but its end will not be recorded. Then lifts our scheduling gates: those pods take a
+//! node and wait there, as all others do. Pods that still wait are named and left waiting: nothing is ever told to start by
+//! this.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use crate::args::Uninstall;
 use crate::client::call;
 use crate::finalizers::without_finalizer;
+use crate::gates::without_gate;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const PERIOD: Duration = Duration::from_millis(500);
@@ -35,6 +37,7 @@ pub(crate) async fn run(client: &Client, arguments: &Uninstall) -> anyhow::Resul
         }
     }
     tracing::info!("lifted the finalizer of {lifted} pods; it is on no pod any more");
+    lift_gates(client, &pods).await?;
     let waiting: Vec<_> = pods.iter().filter(|pod| pod.can_be_told().is_some() || is_pending(pod)).collect();
     if waiting.is_empty() {
         tracing::info!("no pod waits");
@@ -111,6 +114,27 @@ async fn lift(client: &Client, pod: &PodFacts) -> anyhow::Result<bool> {
         Err(error) if error.is_not_found() || error.is_invalid() => Ok(false),
         Err(error) => bail!("the finalizer of pod {namespace}/{} could not be lifted: {error}", pod.name),
     }
+}
+
+/// Nobody else would lift them any more, and a pod whose gate stays is stuck where nothing explains it.
+async fn lift_gates(client: &Client, pods: &[PodFacts]) -> anyhow::Result<()> {
+    let mut lifted = 0;
+    for pod in pods.iter().filter(|pod| pod.gated.by_us() && !pod.deleting) {
+        let namespace = pod.object().metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let body = without_gate(&json!({"uid": pod.uid}));
+        match call(api.patch(&pod.name, &PatchParams::default(), &Patch::Strategic(&body))).await {
+            Ok(_) => lifted += 1,
+            Err(error) if error.is_not_found() || error.is_invalid() => {}
+            // The right to do so is a switch of the chart.
+            Err(error) => tracing::warn!(
+                "the scheduling gate of pod {namespace}/{} stays, remove it or delete the pod: {error}",
+                pod.name
+            ),
+        }
+    }
+    tracing::info!("lifted the scheduling gate of {lifted} pods");
+    Ok(())
 }
 
 fn is_pending(pod: &PodFacts) -> bool {
