@@ -4,8 +4,11 @@
 //! an answer, and what we cannot judge we do not let pass as if we had.
 
 use jiff::Timestamp;
+use konductor_api::annotations::HOLD;
 use konductor_api::grammar::Problem;
+use konductor_api::options::Hold;
 
+use crate::hold::Gate;
 use crate::names::Names;
 use crate::patch::{PatchError, patch};
 use crate::plan::{self, Becomes, Plan};
@@ -41,12 +44,23 @@ pub fn admit(body: &[u8], settings: &Settings, names: &dyn Names, now: Timestamp
     };
     let (verdict, plan, warnings) = match planned {
         Ok(plan) => {
-            let said = warnings(request.resource, &request.namespace, &request.object, &plan, names);
-            (verdict(&request, &plan), plan.participation.to_string(), said)
+            let said =
+                warnings(request.resource, &request.namespace, &request.object, &plan, settings, names);
+            (verdict(&request, &plan), told(&plan), said)
         }
         Err(problems) => (Verdict::Refused(problems), String::new(), Vec::new()),
     };
     request.answered(verdict, plan, warnings)
+}
+
+/// In what it takes part, and where it waits, for the audit log.
+fn told(plan: &Plan) -> String {
+    let gated = match &plan.becomes {
+        Becomes::Pod { gate, .. } => matches!(gate, Gate::Missing | Gate::There),
+        _ => plan.participation.hold == Hold::SchedulingGate,
+    };
+    let place = if gated { format!(" ({HOLD}: {})", Hold::SchedulingGate.word()) } else { String::new() };
+    format!("{}{place}", plan.participation)
 }
 
 fn verdict(request: &Request, plan: &Plan) -> Verdict {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::telemetry::LogFormat;
 use crate::waiter::Settings;
@@ -29,6 +29,9 @@ pub struct Args {
     /// Memory of the injected container, as request and as limit
     #[arg(long, default_value = "16Mi", value_parser = quantity)]
     pub waiter_memory: String,
+    /// Whether pods may wait at a scheduling gate: only where the operator may lift it
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub scheduling_gates: bool,
     /// The namespace that this process runs in
     #[arg(long)]
     pub namespace: String,
@@ -74,6 +77,7 @@ impl Args {
             pull_policy: pull_policy.to_owned(),
             cpu: self.waiter_cpu.clone(),
             memory: self.waiter_memory.clone(),
+            scheduling_gates: self.scheduling_gates,
         }
     }
 
@@ -121,6 +125,8 @@ mod tests {
         let settings = args.settings();
         assert_eq!((settings.cpu.as_str(), settings.memory.as_str()), ("50m", "32Mi"));
         assert_eq!(settings.pull_policy, "IfNotPresent");
+        assert!(settings.scheduling_gates);
+        assert!(!parsed(&["--scheduling-gates=false"]).unwrap().settings().scheduling_gates);
     }
 
     #[test]

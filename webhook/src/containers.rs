@@ -177,6 +177,7 @@ mod tests {
             pull_policy: "IfNotPresent".to_owned(),
             cpu: "100m".to_owned(),
             memory: "16Mi".to_owned(),
+            scheduling_gates: true,
         };
         let plan = PodPlan { pod: "v1 mutex=db".parse().unwrap(), ..PodPlan::default() };
         inject(spec, &plan, &settings, PATHS)

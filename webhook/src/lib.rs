@@ -13,6 +13,7 @@ pub mod admit;
 mod affinity;
 pub mod args;
 pub mod containers;
+pub mod hold;
 pub mod names;
 mod object;
 pub mod patch;

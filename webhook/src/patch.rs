@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use konductor_api::annotations::{JOB_PLAN, PARTICIPANT_LABEL, PARTICIPANT_VALUE, QUEUED};
 
 use crate::containers::Injection;
+use crate::hold::{Gate, scheduling_gate};
 use crate::plan::Becomes;
 
 /// The object is built in a way that no Kubernetes object is.
@@ -42,10 +43,13 @@ pub fn patch(object: &Value, becomes: &Becomes) -> Result<Patch, PatchError> {
     let mut editor = Editor { document: object.clone(), operations: Vec::new() };
     match becomes {
         Becomes::Unchanged | Becomes::OptedOut => {}
-        Becomes::Pod { injection, queued } => {
+        Becomes::Pod { injection, gate, queued } => {
             editor.label(&[])?;
             editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued)?;
             editor.inject(injection)?;
+            if *gate == Gate::Missing {
+                editor.insert(&[Field("spec"), Field("schedulingGates")], None, &scheduling_gate())?;
+            }
         }
         Becomes::Job { marker, queued } => {
             // The API server gives a Job without labels those of its template, job-name among them, and ours with
@@ -244,7 +248,8 @@ mod tests {
         let object = json!({"metadata": {"labels": {"konductor.io/participant": "true"},
                                          "annotations": {"konductor.io/queued": "now"}},
                             "spec": {"initContainers": [{"name": "x"}, {"name": "y"}], "containers": [{}, {}]}});
-        let made = patch(&object, &Becomes::Pod { injection, queued: "now".to_owned() }).unwrap();
+        let made = patch(&object, &Becomes::Pod { injection, gate: Gate::Missing, queued: "now".to_owned() })
+            .unwrap();
         let paths: Vec<_> = made.iter().map(|operation| operation.path().to_string()).collect();
         assert_eq!(
             paths,
@@ -255,6 +260,8 @@ mod tests {
                 "/spec/initContainers/1",
                 "/spec/containers/1/env",
                 "/spec/containers/1/env/-",
+                "/spec/schedulingGates",
+                "/spec/schedulingGates/-",
             ]
         );
     }

@@ -16,9 +16,10 @@ use konductor_api::participation::{Kind, PodPlan, Role};
 use serde_json::Value;
 
 use crate::containers::{self, Injection, Paths};
+use crate::hold::Gate;
 use crate::object::{at, list, text};
 use crate::waiter::Settings;
-use crate::{affinity, object, stamp};
+use crate::{affinity, hold, object, stamp};
 
 /// What the object should become.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub enum Becomes {
     Pod {
         /// What its spec lacks.
         injection: Injection,
+        /// What it gets to wait where it should.
+        gate: Gate,
         /// Its queue stamp.
         queued: String,
     },
@@ -87,6 +90,7 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     problems.extend(conflicts(&participation, &annotated));
     problems.extend(for_jobs_only(&annotated));
     problems.extend(windows(pod, &[]));
+    problems.extend(hold::refused(&annotated.parsed.options, settings, &annotated.path));
     let spec = at(pod, &["spec"]).unwrap_or(&Value::Null);
     let paths = Paths { spec: "spec", annotations: &annotated.path };
     let injection = collect(containers::inject(spec, &participation, settings, paths), &mut problems);
@@ -94,7 +98,10 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
         return Err(problems);
     }
     let queued = stamp::stamp(annotated.map.get(annotations::QUEUED).map(String::as_str), now);
-    Ok(Plan { becomes: Becomes::Pod { injection, queued }, participation })
+    Ok(Plan {
+        becomes: Becomes::Pod { injection, gate: hold::gate(spec, &participation, settings), queued },
+        participation,
+    })
 }
 
 /// The part that the Job takes, from the marker that we left in its template.
@@ -158,6 +165,9 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     problems.extend(conflicts(&participation, &pods));
     problems.extend(for_jobs_only(&pods));
     problems.extend(windows(job, &TEMPLATE));
+    for annotated in [&own, &pods] {
+        problems.extend(hold::refused(&annotated.parsed.options, settings, &annotated.path));
+    }
     // What the pods would be refused for is told here, where a person sees it.
     let spec = at(job, &["spec", "template", "spec"]).unwrap_or(&Value::Null);
     let annotations = if participation.pod.is_empty() { &own.path } else { &pods.path };

@@ -61,6 +61,8 @@ pub struct Settings {
     pub cpu: String,
     /// Request and limit.
     pub memory: String,
+    /// May pods wait at a scheduling gate? Only where the operator has the right to lift it.
+    pub scheduling_gates: bool,
 }
 
 /// The container for a pod with this spec and this plan.
@@ -240,6 +242,7 @@ mod tests {
             pull_policy: "IfNotPresent".to_owned(),
             cpu: "100m".to_owned(),
             memory: "16Mi".to_owned(),
+            scheduling_gates: true,
         };
         let plan = PodPlan { pod: "v1 mutex=db".parse().unwrap(), ..PodPlan::default() };
         container(&settings, &plan, &json!({}))

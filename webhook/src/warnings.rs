@@ -5,10 +5,12 @@
 use konductor_api::participation::{Part, Role};
 use serde_json::Value;
 
+use crate::hold;
 use crate::names::Names;
 use crate::object::{at, text};
 use crate::plan::Plan;
 use crate::review::Resource;
+use crate::waiter::Settings;
 
 /// How many missing primitives are told by name.
 const MAX_MISSING: usize = 5;
@@ -21,6 +23,7 @@ pub fn warnings(
     namespace: &str,
     object: &Value,
     plan: &Plan,
+    settings: &Settings,
     names: &dyn Names,
 ) -> Vec<String> {
     if plan.participation.is_empty() {
@@ -28,6 +31,7 @@ pub fn warnings(
     }
     let mut warnings = missing(namespace, plan, names);
     warnings.extend(deadlines(resource, object));
+    warnings.extend(place(resource, object, plan, settings));
     for (key, tool) in HOOKS {
         if text(object, &["metadata", "annotations", key]).is_some() {
             warnings.push(format!(
@@ -80,6 +84,13 @@ fn deadlines(resource: Resource, object: &Value) -> Vec<String> {
         .filter(|path| at(object, path).is_some())
         .map(|path| format!("{} runs while it waits, and may end it before its turn", path.join(".")))
         .collect()
+}
+
+/// Where it waits, if that is another place than the one it asks for.
+fn place(resource: Resource, object: &Value, plan: &Plan, settings: &Settings) -> Option<String> {
+    let path: &[&str] = if resource == Resource::Jobs { &["spec", "template", "spec"] } else { &["spec"] };
+    let gate = hold::gate(at(object, path)?, &plan.participation, settings);
+    hold::warning(gate, &path.join("."))
 }
 
 fn parallel_under_a_lock(job: &Value, plan: &Plan) -> Option<String> {

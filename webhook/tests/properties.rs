@@ -69,8 +69,10 @@ const WAYS: [(&str, [&str; 2]); 11] = [
 
 fn participation() -> impl Strategy<Value = Map<String, Value>> {
     let chosen = prop::sample::subsequence((0..WAYS.len()).collect::<Vec<_>>(), 1..6);
-    let options =
-        prop::sample::subsequence(vec![("timeout", "30m"), ("on-busy", "fail"), ("priority", "-3")], 0..3);
+    let options = prop::sample::subsequence(
+        vec![("timeout", "30m"), ("on-busy", "fail"), ("priority", "-3"), ("hold", "scheduling-gate")],
+        0..4,
+    );
     (chosen, any::<bool>(), options, any::<bool>()).prop_map(|(chosen, second, options, other)| {
         let mut map = Map::new();
         for (key, values) in chosen.into_iter().map(|way| WAYS[way]) {
@@ -129,6 +131,9 @@ fn without_ours(patched: &Value) -> Value {
         if let Some(list) = rest["spec"][field].as_array_mut() {
             list.retain(|item| !ours(item));
         }
+    }
+    if let Some(gates) = rest["spec"]["schedulingGates"].as_array_mut() {
+        gates.retain(|gate| gate["name"] != "konductor.io/hold");
     }
     for container in rest["spec"]["containers"].as_array_mut().unwrap() {
         if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {

@@ -40,6 +40,7 @@ pub(crate) fn settings() -> Settings {
         pull_policy: "IfNotPresent".to_owned(),
         cpu: "100m".to_owned(),
         memory: "16Mi".to_owned(),
+        scheduling_gates: true,
     }
 }
 
