@@ -12,10 +12,11 @@ use serde_json::Value;
 use crate::images::root;
 
 /// Combinations that must render.
-const GOOD: [&[&str]; 9] = [
+const GOOD: [&[&str]; 10] = [
     &[],
     &["crds.install=false"],
     &["crds.keep=false"],
+    &["controller.holds.schedulingGate=false"],
     &["webhook.replicas=1", "webhook.hostNetwork=true", "webhook.port=10250"],
     &["global.registry=registry.example.com/mirror", "image.pullSecrets[0].name=mirror"],
     &["serviceAccount.enabled=false", "serviceAccount.name=mine"],
@@ -35,13 +36,14 @@ const GOOD: [&[&str]; 9] = [
 ];
 
 /// Values that must be refused.
-const BAD: [&str; 6] = [
+const BAD: [&str; 7] = [
     "webhok.replicas=1",
     "webhook.replicas=-1",
     "webhook.port=0",
     "image.digest=sha256:beef",
     "image.pullPolicy=Sometimes",
     "controller.args.logLevel=loud",
+    "controller.holds.schedulingGate=perhaps",
 ];
 
 /// Lints and renders.
