@@ -30,6 +30,9 @@ enum Flaw {
     TellsBeforeItCommits,
     TakesItsCacheForTheTruth,
     WaiterForgetsWhatItUsed,
+    TellsWhoeverReserved,
+    TakesBackWhatWasTold,
+    NeverTakesBack,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ enum Action {
     Restart(usize),
     // The cluster.
     Bind(String),
+    FindNoRoom(String),
+    PassTime,
     Hear(String),
     Publish(String),
     Make(String, Move),
@@ -53,6 +58,7 @@ enum Action {
     Prep(bool),
     // What goes wrong.
     LoseSandbox(String),
+    RemoveGate(String),
     Delete(String),
     ForceDelete(String),
     GarbageCollect(String),
@@ -119,8 +125,15 @@ impl Story {
             }
             let Some(sketch) = self.world.api.pods.get(&kubelet.pod) else { continue };
             let deleting = sketch.is_deleting();
-            if !kubelet.bound && !deleting && kubelet.pod != "nowhere" {
+            let placeable = !kubelet.bound && !deleting && !sketch.is_gated();
+            if placeable && kubelet.pod != "nowhere" {
                 actions.push((8, Action::Bind(name())));
+            }
+            if placeable && !sketch.has_no_room() {
+                actions.push((3, Action::FindNoRoom(name())));
+            }
+            if sketch.is_gated() {
+                actions.push((1, Action::RemoveGate(name())));
             }
             for (number, operator) in self.operators.iter().enumerate() {
                 let seen = operator.seen.pods.get(&kubelet.pod);
@@ -135,6 +148,9 @@ impl Story {
                 actions.push((1, Action::Delete(name())));
             }
             actions.push((1, Action::ForceDelete(name())));
+        }
+        if self.world.has_gates {
+            actions.push((2, Action::PassTime));
         }
         for node in [0, 1] {
             let mend =
@@ -176,6 +192,9 @@ impl Story {
             Action::Lift(number, name) => operators[*number].lift(name, world),
             Action::Restart(number) => operators[*number].restart(world),
             Action::Bind(name) => world.bind(name),
+            Action::FindNoRoom(name) => world.find_no_room(name),
+            Action::PassTime => world.pass_time(15_000),
+            Action::RemoveGate(name) => world.remove_gate(name),
             Action::Hear(name) => world.hear(name),
             Action::Publish(name) => world.publish(name),
             Action::Make(name, step) => world.make(name, *step)?,
@@ -272,8 +291,10 @@ impl Story {
 
     fn one_pod_goes_on(&mut self, name: &str) -> Checked {
         let comes = self.world.api.pods.get(name).is_some_and(|sketch| !sketch.is_deleting());
-        if comes && !self.world.kubelets[name].bound && name != "nowhere" {
-            self.act(&Action::Bind(name.to_owned()))?;
+        let gated = self.world.api.pods.get(name).is_some_and(|sketch| sketch.is_gated());
+        if comes && !gated && !self.world.kubelets[name].bound {
+            let action = if name == "nowhere" { Action::FindNoRoom } else { Action::Bind };
+            self.act(&action(name.to_owned()))?;
         }
         for _ in 0..6 {
             if self.world.has_news(name) {
@@ -334,7 +355,7 @@ fn shrink(scenario: Scenario, flaw: Flaw, mut choices: Vec<u32>, invariant: &str
 
 fn scenario(seed: u64) -> Scenario {
     let of = |bit: u64| usize::try_from(seed >> bit & 1).unwrap() + 1;
-    Scenario { completions: of(0), parallelism: of(1) }
+    Scenario { completions: of(0), parallelism: of(1), gates: u8::try_from(seed >> 2 & 31).unwrap() }
 }
 
 /// The seed of the first story that ends badly.
@@ -390,6 +411,9 @@ fn choices(seed: u64, length: usize) -> Vec<u32> {
 #[case(Flaw::TellsBeforeItCommits, &["LedgerBeforeGo"])]
 #[case(Flaw::TakesItsCacheForTheTruth, &["ReleaseNeedsEvidence", "WithdrawBeforeRelease"])]
 #[case(Flaw::WaiterForgetsWhatItUsed, &["GrantSingleUse"])]
+#[case(Flaw::TellsWhoeverReserved, &["LedgerBeforeGo"])]
+#[case(Flaw::TakesBackWhatWasTold, &["LedgerBeforeGo", "ReleaseNeedsEvidence", "WithdrawBeforeRelease"])]
+#[case(Flaw::NeverTakesBack, &["Progress"])]
 fn a_flaw_is_found(#[case] flaw: Flaw, #[case] expected: &[&str]) {
     let (seed, broken) = first_bad_ending(flaw, 0..4000).expect("some story should end badly");
     assert!(expected.contains(&broken.invariant), "{}", shortest(flaw, seed, &broken));
@@ -408,7 +432,7 @@ fn an_end_from_before_a_lost_sandbox_is_not_the_end(#[case] flaw: Flaw, #[case] 
         let committed = [Action::WriteCommit(0), Action::WritePatch(0), Action::Hear(one())];
         told.into_iter().chain(committed).chain([make(Move::Look)])
     };
-    let mut story = Story::new(Scenario { completions: 1, parallelism: 1 }, flaw);
+    let mut story = Story::new(Scenario { completions: 1, parallelism: 1, gates: 0 }, flaw);
     let script = [Action::Bind(one()), make(Move::StartWaiter)]
         .into_iter()
         .chain(until_it_passed())

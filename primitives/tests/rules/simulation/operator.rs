@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::GRANT;
 use konductor_api::gate::{Gate, GatePhase, GateStatus};
 use konductor_api::ledger::ParticipantKind;
@@ -13,6 +14,7 @@ use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::evidence::WaiterRun;
 use konductor_primitives::facts::PodFacts;
+use konductor_primitives::hold::told_now;
 use konductor_primitives::queue::QueueKey;
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
@@ -54,7 +56,13 @@ enum Decision {
 pub(super) struct Patch {
     pod: String,
     version: String,
-    grant: Grant,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Grant(Grant),
+    LiftGate,
 }
 
 /// What one reconcile got from the API server itself.
@@ -199,8 +207,11 @@ impl Operator {
         let mut known = Known::default();
         for _ in 0..8 {
             let participants = self.participants(&name_of_mutex(name), &known, world);
-            let snapshot = self.snapshot(self.seen.mutexes[name].clone(), participants, &known, world);
+            let mut snapshot = self.snapshot(self.seen.mutexes[name].clone(), participants, &known, world);
+            let shown = snapshot.primitive.clone();
+            falsify(&mut snapshot, world.flaw);
             let step = mutex::step(&snapshot);
+            snapshot.primitive = shown;
             if !step.lookups.is_empty() {
                 look(&step, &mut known, world);
                 continue;
@@ -211,6 +222,7 @@ impl Operator {
             }
             let before = snapshot.primitive.status.clone().unwrap_or_default();
             let mut status = step.status;
+            unlearn(&snapshot.primitive, &mut status, world.flaw);
             if world.flaw == Flaw::ForgetsWhatRanBefore {
                 status
                     .ledger
@@ -285,14 +297,15 @@ impl Operator {
     fn notify(&mut self, commit: &Commit, world: &World) {
         for pod in commit.participants.iter().flat_map(|participant| &participant.pods) {
             let mut told = Self::telling(pod, &commit.what, &self.seen, world.flaw);
-            if matches!(told, Telling::Go { .. }) && self.reads_others {
+            if matches!(told, Telling::Go { .. } | Telling::Lift { .. }) && self.reads_others {
                 told = Self::telling(pod, &commit.what, &world.api, world.flaw);
             }
-            let grant = match told {
-                Telling::Nothing | Telling::Wait(_) | Telling::Lift { .. } => continue,
-                Telling::Go { grant, .. } | Telling::Deny { grant } => grant,
+            let what = match told {
+                Telling::Nothing | Telling::Wait(_) => continue,
+                Telling::Lift { .. } => What::LiftGate,
+                Telling::Go { grant, .. } | Telling::Deny { grant } => What::Grant(grant),
             };
-            self.patches.push(Patch { pod: pod.name.clone(), version: version(pod), grant });
+            self.patches.push(Patch { pod: pod.name.clone(), version: version(pod), what });
         }
     }
 
@@ -300,6 +313,13 @@ impl Operator {
         let mut decided = None;
         if let (Flaw::TellsBeforeItCommits, Decision::Mutex(base, status)) = (flaw, what) {
             decided = Some(Mutex { status: Some(status.clone()), ..(**base).clone() });
+        }
+        if let (Flaw::TellsWhoeverReserved, Decision::Mutex(base, _)) = (flaw, what) {
+            let mut base = (**base).clone();
+            let holders = base.status.iter_mut().flat_map(|status| &mut status.ledger.holders);
+            let reserved = holders.filter(|holder| holder.uid == pod.uid && holder.pods.is_empty());
+            reserved.for_each(|holder| holder.pods = told_now(pod).into_iter().collect());
+            decided = Some(base);
         }
         let committed = |primitive: &PrimitiveRef| match (primitive.kind, what) {
             (Kind::Gate, Decision::Gate(gate, _)) => Committed::Gate(gate),
@@ -318,7 +338,13 @@ impl Operator {
 
     pub(super) fn write_patch(&mut self, which: usize, world: &mut World) -> Result<(), Broken> {
         let patch = self.patches.swap_remove(which % self.patches.len());
-        world.patch(&patch.pod, &patch.version, &patch.grant)
+        match &patch.what {
+            What::Grant(grant) => world.patch(&patch.pod, &patch.version, grant),
+            What::LiftGate => {
+                world.lift_gate(&patch.pod, &patch.version);
+                Ok(())
+            }
+        }
     }
 
     /// The end is proven and no ledger, read from the API server, has an entry: it lets go of the object.
@@ -331,6 +357,36 @@ impl Operator {
             holders.into_iter().any(|holder| holder.uid == facts.uid || holder.told(&facts.uid).is_some());
         if facts.finalizer && facts.terminal.is_some() && !listed {
             world.lift_finalizer(name, sketch.revision().unwrap());
+        }
+    }
+}
+
+/// What an operator believes that takes back what it may not, or nothing.
+fn falsify(snapshot: &mut Snapshot<Mutex>, flaw: Flaw) {
+    let Snapshot { primitive, participants, now, .. } = snapshot;
+    for holder in primitive.status.iter_mut().flat_map(|status| &mut status.ledger.holders) {
+        let pod = participants.iter().find_map(|who| who.pod(&holder.uid));
+        match flaw {
+            Flaw::TakesBackWhatWasTold if pod.is_some_and(|pod| pod.node.is_none() && !pod.gated.by_us()) => {
+                holder.pods.clear();
+            }
+            Flaw::NeverTakesBack if pod.is_some() => holder.granted_at = Time(*now),
+            _ => {}
+        }
+    }
+}
+
+/// What stays is written down as it was: only what such an operator ends, or does not list, counts.
+fn unlearn(shown: &Mutex, status: &mut MutexStatus, flaw: Flaw) {
+    let known = shown.status.iter().flat_map(|status| &status.ledger.holders);
+    for known in known {
+        let stays = status.ledger.holders.iter_mut().find(|holder| holder.token == known.token);
+        let Some(stays) = stays.filter(|holder| holder.kind == ParticipantKind::Pod) else { continue };
+        match flaw {
+            Flaw::TakesBackWhatWasTold if stays.pods.is_empty() => stays.pods.clone_from(&known.pods),
+            Flaw::NeverTakesBack => stays.granted_at.clone_from(&known.granted_at),
+            Flaw::TellsWhoeverReserved if known.pods.is_empty() => stays.pods.clear(),
+            _ => {}
         }
     }
 }

@@ -162,7 +162,11 @@ impl World {
     pub(super) fn left_waiting(&self) -> Vec<String> {
         let pods = self.kubelets.values().filter(|kubelet| kubelet.bound && kubelet.terminal.is_none());
         let jobs = self.api.jobs.values().filter(|job| !job.is_over());
-        pods.map(|kubelet| kubelet.pod.clone()).chain(jobs.map(|job| job.name.clone())).collect()
+        let unplaced = self.api.pods.iter().filter(|(name, sketch)| {
+            !self.kubelets[*name].bound && !sketch.is_deleting() && *name != "nowhere"
+        });
+        let pods = pods.map(|kubelet| kubelet.pod.clone());
+        pods.chain(jobs.map(|job| job.name.clone())).chain(unplaced.map(|(name, _)| name.clone())).collect()
     }
 
     /// Pods that a deleted Job let go of and that do not run.
@@ -173,10 +177,13 @@ impl World {
         left.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Does the ledger still name somebody?
+    /// Does the ledger still name somebody? Who finds no node keeps what nobody else wants.
     pub(super) fn held(&self) -> Vec<String> {
         let holders =
             self.api.mutexes.values().flat_map(|mutex| mutex.status.iter().flat_map(|s| &s.ledger.holders));
-        holders.map(konductor_api::ledger::Holder::display).collect()
+        holders
+            .filter(|holder| holder.name != "nowhere")
+            .map(konductor_api::ledger::Holder::display)
+            .collect()
     }
 }

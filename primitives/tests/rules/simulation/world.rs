@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::rc::Rc;
 
-use konductor_api::annotations::{GATE, GRANT, JOB_PLAN, MUTEX};
+use konductor_api::annotations::{GATE, GRANT, JOB_PLAN, MUTEX, SCHEDULING_GATE};
 use konductor_api::gate::{Gate, GatePhase, GateState, GateStatus};
+use konductor_api::job_plan::JobPlan;
 use konductor_api::mutex::{Mutex, MutexStatus};
+use konductor_api::options::Hold;
 use konductor_api::participation::{Kind, PodPlan, PrimitiveSet};
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::queue::QueueKey;
@@ -29,6 +31,7 @@ pub(super) struct SimJob {
     completions: usize,
     parallelism: usize,
     restarts_failures: bool,
+    gated: bool,
     pub(super) suspended: bool,
     pub(super) complete: bool,
     pub(super) failed: bool,
@@ -123,6 +126,7 @@ pub(super) struct World {
     pub(super) gate_was_open: bool,
     completed: BTreeSet<String>,
     pub(super) passes: BTreeMap<String, u64>,
+    pub(super) has_gates: bool,
 }
 
 /// Everything that is fixed about one story.
@@ -130,7 +134,11 @@ pub(super) struct World {
 pub(super) struct Scenario {
     pub(super) completions: usize,
     pub(super) parallelism: usize,
+    /// Who waits at our scheduling gate: of the three pods, and of the pods of the two Jobs, a bit each.
+    pub(super) gates: u8,
 }
+
+const OUR_GATE: [&str; 1] = [SCHEDULING_GATE];
 
 pub(super) const PREP: &str = "prep";
 
@@ -163,15 +171,23 @@ impl World {
             gate_was_open: false,
             completed: BTreeSet::new(),
             passes: BTreeMap::new(),
+            has_gates: scenario.gates != 0,
+        };
+        let gated = |bit: u8, sketch: PodSketch| {
+            if scenario.gates >> bit & 1 == 1 { sketch.gates(&OUR_GATE) } else { sketch }
         };
         // First in the queue, and never anywhere: it must block nobody.
-        world.add_pod(pod("nowhere").without_node().annotation(MUTEX, "a"), 1, false, None, 0);
-        world.add_pod(pod("one").annotation(MUTEX, "a"), 1, false, None, 1);
+        let nowhere = gated(0, pod("nowhere").without_node().annotation(MUTEX, "a"));
+        world.add_pod(nowhere, 1, false, None, 0);
+        world.add_pod(gated(1, pod("one").annotation(MUTEX, "a")), 1, false, None, 1);
         let both = pod("both").policy("OnFailure").with_container("web").annotation(MUTEX, "a,b");
-        world.add_pod(both.annotation(GATE, "ready"), 2, true, None, 2);
+        world.add_pod(gated(2, both.annotation(GATE, "ready")), 2, true, None, 2);
         world.add_job("once", "v1 mutex=a", scenario.completions, scenario.parallelism, false);
         world.add_job("retry", "v1 mutex=b", 1, 1, true);
         world.add_job(PREP, "v1", 1, 1, false);
+        for (bit, job) in [(3, "once"), (4, "retry")] {
+            world.api.jobs.get_mut(job).unwrap().gated = scenario.gates >> bit & 1 == 1;
+        }
         world
     }
 
@@ -242,7 +258,28 @@ impl World {
         let kubelet = self.kubelets.get_mut(name).unwrap();
         kubelet.bound = true;
         let node = ["node-a", "node-b"][kubelet.node];
-        let sketch = self.api.pods[name].sketch.clone().on_node(node);
+        let sketch = self.api.pods[name].sketch.clone().on_node(node).placed();
+        self.store(name, sketch);
+    }
+
+    /// The scheduler says so.
+    pub(super) fn find_no_room(&mut self, name: &str) {
+        let sketch = self.api.pods[name].sketch.clone();
+        if !sketch.has_no_room() {
+            self.store(name, sketch.condition("PodScheduled", "False", "Unschedulable"));
+        }
+    }
+
+    /// By an operator, from the version that it looked at.
+    pub(super) fn lift_gate(&mut self, name: &str, version: &str) {
+        if self.api.pods.get(name).is_some_and(|stored| stored.revision() == Some(version)) {
+            self.remove_gate(name);
+        }
+    }
+
+    /// By whomever: it is no lock.
+    pub(super) fn remove_gate(&mut self, name: &str) {
+        let sketch = self.api.pods[name].sketch.clone().gates(&[]);
         self.store(name, sketch);
     }
 
@@ -321,6 +358,7 @@ impl World {
             completions,
             parallelism,
             restarts_failures: restarts,
+            gated: false,
             suspended: false,
             complete: false,
             failed: false,
@@ -384,8 +422,10 @@ impl World {
             let pod_name = format!("{name}-{}", job.made);
             job.made += 1;
             let policy = if job.restarts_failures { "OnFailure" } else { "Never" };
-            let sketch =
-                pod(&pod_name).policy(policy).of_job(name).annotation(JOB_PLAN, &job.plan.to_string());
+            let hold = if job.gated { Hold::SchedulingGate } else { Hold::InitContainer };
+            let plan = JobPlan { set: job.plan.clone(), hold };
+            let sketch = pod(&pod_name).policy(policy).of_job(name).annotation(JOB_PLAN, &plan.to_string());
+            let sketch = if job.gated { sketch.gates(&OUR_GATE) } else { sketch };
             self.add_pod(sketch, 1, job.restarts_failures, Some(&job), job.made);
         }
         self.api.jobs.insert(name.to_owned(), job);

@@ -415,6 +415,21 @@ impl PodSketch {
         self.pod.metadata.resource_version.as_deref()
     }
 
+    pub(crate) fn is_gated(&self) -> bool {
+        self.pod.spec.as_ref().unwrap().scheduling_gates.iter().flatten().next().is_some()
+    }
+
+    pub(crate) fn has_no_room(&self) -> bool {
+        let mut conditions = self.pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|condition| condition.reason.as_deref() == Some("Unschedulable"))
+    }
+
+    /// The scheduler found a node.
+    pub(crate) fn placed(mut self) -> Self {
+        self.status().conditions.get_or_insert_default().retain(|known| known.type_ != "PodScheduled");
+        self
+    }
+
     pub(crate) fn is_deleting(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
     }
