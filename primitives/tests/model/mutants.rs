@@ -52,6 +52,14 @@ pub(crate) enum Mutant {
     SuccessOfOldKey,
     /// Job: a hold ends with its Job, whatever its pods do.
     JobEndIsDeath,
+    /// A reservation ends at once: nobody was told, so nobody lives.
+    ReservationIsDeath,
+    /// An entry that lists its pod is taken back like a reservation.
+    TakesBackTold,
+    /// A pod is told although its entry does not list it.
+    TellsReserved,
+    /// A reservation is never taken back.
+    NeverTakesBack,
     /// Gate: a condition that is met is looked at again.
     NoLatch,
     /// Gate: what a Job counts is taken for its condition.

@@ -5,14 +5,14 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
+    ContainerStatus, Pod, PodCondition, PodSchedulingGate, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use konductor_api::annotations::{FINALIZER, GRANT, WAITER_CONTAINER};
+use konductor_api::annotations::{FINALIZER, GRANT, SCHEDULING_GATE, WAITER_CONTAINER};
 use konductor_primitives::step::Withdrawal;
 use konductor_waiter::grant::{Grant, NEVER, Verdict};
 
-use crate::locks::world::{Main, Status, Stored, Told, Waiter, Word, start};
+use crate::locks::world::{Main, Place, Status, Stored, Told, Waiter, Word, start};
 
 /// So many seconds after the world begins.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -81,7 +81,9 @@ pub(crate) fn pod(index: usize, fixed: &Fixed, stored: &Stored) -> Pod {
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
-            node_name: Some(format!("node-{index}")),
+            node_name: (stored.place == Place::Placed).then(|| format!("node-{index}")),
+            scheduling_gates: (stored.place == Place::Gated)
+                .then(|| vec![PodSchedulingGate { name: SCHEDULING_GATE.to_owned() }]),
             restart_policy: Some(if fixed.restarts { "OnFailure" } else { "Never" }.to_owned()),
             init_containers: Some(vec![named(WAITER_CONTAINER)]),
             containers: vec![named("main")],
@@ -167,9 +169,15 @@ fn status(stored: &Stored) -> PodStatus {
         reason: Some(if success { "PodCompleted" } else { "PodFailed" }.to_owned()),
         ..PodCondition::default()
     });
+    let no_room = (stored.place == Place::Unschedulable).then(|| PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("Unschedulable".to_owned()),
+        ..PodCondition::default()
+    });
     PodStatus {
         phase: Some(phase.to_owned()),
-        conditions: last_word.map(|condition| vec![condition]),
+        conditions: Some(last_word.into_iter().chain(no_room).collect()),
         init_container_statuses: Some(vec![shown(WAITER_CONTAINER, None, waiter)]),
         container_statuses: Some(vec![shown("main", main_id, main)]),
         ..PodStatus::default()

@@ -1,10 +1,11 @@
 //! Pods that wait at our scheduling gate: they reserve, and are told when they run.
 
-use konductor_api::annotations::{GATE, JOB_PLAN, MUTEX};
+use konductor_api::annotations::{BARRIER, GATE, JOB_PLAN, MUTEX};
+use konductor_api::barrier::{Barrier, BarrierPhase};
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind};
 use konductor_api::mutex::Mutex;
 use konductor_api::once::{Once, OnceSpec, OnceStatus};
-use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
+use konductor_api::participation::{Kind, PodPlan, PrimitiveRef, Role};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::gated::Gated;
 use konductor_primitives::mutex;
@@ -15,8 +16,8 @@ use konductor_primitives::verdict::{Telling, Who, telling};
 use rstest::rstest;
 
 use super::support::{
-    PodSketch, at, commit, fresh, held_by, holder, holders, job, mutex as mutex_of, of_job, of_pod, pod,
-    queue, snapshot, uid, waits,
+    PodSketch, Says, at, commit, fresh, held_by, holder, holders, job, mutex as mutex_of, of_job, of_pod,
+    pod, queue, snapshot, uid, waits,
 };
 
 const OURS: &str = "konductor.io/hold";
@@ -106,6 +107,28 @@ fn a_job_reserves_for_a_pod_at_our_gate() {
     let mut snapshot = of(vec![], vec![of_job("j", &job("j"), &[sketch], 0)]);
     let status = commit(&mut snapshot);
     assert_eq!((holders(&status.ledger), status.ledger.holders[0].pods.len()), (vec!["j"], 0));
+}
+
+#[test]
+fn pods_at_our_gate_arrive_at_a_barrier_and_are_let_go_when_it_opens() {
+    let at_gate = |name: &str| of_pod(&gated(name), 0).role(Role::Meet);
+    let spec = serde_json::from_value(serde_json::json!({"expected": 2})).unwrap();
+    let mut snapshot = snapshot(fresh(Barrier::new("x", spec)), vec![at_gate("p")]);
+    assert_eq!(commit(&mut snapshot).arrived, 1);
+    let tell = |barrier: &Barrier| {
+        let sketch = pod("p").annotation(BARRIER, "x").without_node().gates(&[OURS]);
+        let facts = sketch.facts();
+        let plan = PodPlan::of(facts.object().metadata.annotations.as_ref().unwrap(), false);
+        telling(&facts, &plan, None, |_| Committed::Barrier(barrier), |_, _| None, at(50))
+    };
+    assert!(matches!(tell(&snapshot.primitive), Telling::Wait(_)));
+    snapshot.participants.push(at_gate("q"));
+    assert_eq!(
+        commit(&mut snapshot).phase,
+        Some(BarrierPhase::Open),
+        "none of them needed room to come together"
+    );
+    assert!(matches!(tell(&snapshot.primitive), Telling::Lift { .. }));
 }
 
 // ------------------------------------------------------------------------------------------------------- stays

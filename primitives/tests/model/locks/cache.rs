@@ -14,6 +14,7 @@ use konductor_api::members::MemberKey;
 use konductor_api::options::Options;
 use konductor_api::participation::{PodPlan, PrimitiveRef};
 use konductor_primitives::facts::{JobFacts, NodeState, PodFacts};
+use konductor_primitives::hold::told_now;
 use konductor_primitives::queue::QueueKey;
 use konductor_primitives::snapshot::{OfJob, Participant, Snapshot};
 use konductor_primitives::step::Step;
@@ -21,6 +22,7 @@ use konductor_primitives::verdict::{Telling, Who, telling};
 use konductor_waiter::judge::{Myself, Standing, judge};
 
 use super::kind::Rule;
+use super::reserved::is_reservation;
 use super::world::{Job, Lock, Main, Node, PODS, Sight, Status, Told};
 use crate::invariants::{Invariant, named};
 use crate::mutants::Mutant;
@@ -54,17 +56,26 @@ pub(crate) struct Answer {
     pub(crate) broken: Option<Invariant>,
 }
 
+/// What follows for a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Say {
+    Nothing,
+    Tell(Told),
+    /// Our scheduling gate is taken off.
+    Ungate,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Cache<R: Rule> {
     rule: R,
-    mutant: Mutant,
+    pub(super) mutant: Mutant,
     pub(crate) fixed: [Fixed; PODS],
     statuses: Vec<R::Status>,
     ids: HashMap<String, u32>,
     facts: HashMap<(usize, Sight), Arc<PodFacts>>,
     steps: HashMap<Seen, Answer>,
-    tellings: HashMap<(Lock, usize, Sight), Option<Told>>,
+    tellings: HashMap<(Lock, usize, Sight), Say>,
     judged: HashMap<(Told, u16, u8), bool>,
 }
 
@@ -95,7 +106,10 @@ impl<R: Rule> Cache<R> {
         (common.waiting, common.queue, common.conditions) = (0, Vec::new(), Vec::new());
         if let Some(ledger) = R::ledger_mut(&mut status) {
             ledger.history.clear();
-            ledger.holders.iter_mut().for_each(|holder| holder.suspect = None);
+            // That thirty seconds have gone by is always assumed.
+            for holder in &mut ledger.holders {
+                (holder.suspect, holder.granted_at) = (None, objects::time(0));
+            }
         }
         let text = serde_json::to_string(&status).unwrap();
         let next = u32::try_from(self.statuses.len()).unwrap();
@@ -247,6 +261,9 @@ impl<R: Rule> Cache<R> {
             R::ledger_mut(&mut forgetful).unwrap().last_token = None;
             R::set_status(&mut shown, forgetful);
         }
+        if let Some(falsified) = self.falsified(seen, &before) {
+            R::set_status(&mut shown, falsified);
+        }
         let owners = seen.job.filter(|job| seen.job_looked && !job.gone);
         let owners = owners.map(|job| (name(JOB), job_facts(job))).into_iter().collect();
         let snapshot = Snapshot {
@@ -261,6 +278,7 @@ impl<R: Rule> Cache<R> {
         };
         let mut step = R::step(&snapshot);
         self.rule.mutate(self.mutant, &before, &mut step.status);
+        self.restore(&before, &mut step.status);
         let broken = self.judge_step(seen, &snapshot, &object, &before, &step);
         let of = |kind| {
             let of_kind = step.lookups.iter().filter(move |lookup| lookup.kind == kind);
@@ -315,8 +333,8 @@ impl<R: Rule> Cache<R> {
 
     // ------------------------------------------------------------------------------------- verdict and waiter
 
-    /// What that pod is told from that ledger.
-    pub(crate) fn telling(&mut self, lock: Lock, pod: usize, sight: Sight) -> Option<Told> {
+    /// What follows for that pod from that ledger.
+    pub(crate) fn says(&mut self, lock: Lock, pod: usize, sight: Sight) -> Say {
         if let Some(known) = self.tellings.get(&(lock, pod, sight)) {
             return *known;
         }
@@ -332,16 +350,25 @@ impl<R: Rule> Cache<R> {
         if lock.status != 0 {
             let mut status = self.status(lock.status).clone();
             R::mutate_told(self.mutant, &mut status);
+            if self.mutant == Mutant::TellsReserved && facts.last_run() == 0 {
+                let holders = R::ledger_mut(&mut status).into_iter().flat_map(|ledger| &mut ledger.holders);
+                let reserved = holders.filter(|holder| is_reservation(holder) && holder.uid == uid(pod));
+                reserved.for_each(|holder| holder.pods = told_now(&facts).into_iter().collect());
+            }
             R::set_status(&mut object, status);
         }
         let committed = |_: &PrimitiveRef| R::committed(&object);
-        let told = match telling(&facts, &plan, job.as_ref(), committed, |_, _| None, at(1000)) {
-            Telling::Nothing | Telling::Wait(_) | Telling::Lift { .. } => None,
-            Telling::Go { grant, .. } | Telling::Deny { grant } => Some(objects::told(&grant)),
+        let says = match telling(&facts, &plan, job.as_ref(), committed, |_, _| None, at(1000)) {
+            Telling::Nothing | Telling::Wait(_) => Say::Nothing,
+            Telling::Lift { .. } => Say::Ungate,
+            Telling::Go { grant, .. } | Telling::Deny { grant } => Say::Tell(objects::told(&grant)),
         };
-        let told = told.filter(|told| self.mutant != Mutant::TellsOnce || told.run == 1);
-        self.tellings.insert((lock, pod, sight), told);
-        told
+        let says = match says {
+            Say::Tell(told) if self.mutant == Mutant::TellsOnce && told.run != 1 => Say::Nothing,
+            says => says,
+        };
+        self.tellings.insert((lock, pod, sight), says);
+        says
     }
 
     /// Does a waiter that started then, with that mark, pass on that grant?
@@ -356,6 +383,12 @@ impl<R: Rule> Cache<R> {
             let standing = judge(&objects::grant(0, told).to_string(), &myself, u64::from(mark));
             matches!(standing, Standing::Go(_))
         })
+    }
+
+    /// Does that ledger name that pod, told or not?
+    pub(crate) fn names(&self, lock: Lock, pod: usize) -> bool {
+        let reserved = |holder: &Holder| is_reservation(holder) && holder.uid == uid(pod);
+        self.lists(lock, pod) || R::holders(self.status(lock.status)).iter().any(reserved)
     }
 
     /// Is that pod in that ledger, in the list of those that may be told?

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use super::kind::{MutexRule, OnceRule, RWMutexRule, Rule, SemaphoreRule};
 use super::model::{Bounds, Locks};
-use super::tests::{JOB, ONE, RIVALS, STALE_AND_FAULTY, THREE, TWICE};
+use super::tests::{GATED, GATED_AND_STALE, JOB, NOWHERE, ONE, RIVALS, STALE_AND_FAULTY, THREE, TWICE};
 use crate::invariants::Invariant;
 use crate::mutants::Mutant;
 use crate::run::breaks;
@@ -35,6 +35,10 @@ pub(super) fn is_found<R: Rule>(rule: R, mutant: Mutant, bounds: Bounds, by: &[I
 #[case(Mutant::LastFirst, ONE, &["PriorityRespected"])]
 #[case(Mutant::ForgetsToken, ONE, &["TokenMonotone"])]
 #[case(Mutant::TellsOnce, ONE, &["NoLostWakeup"])]
+#[case(Mutant::ReservationIsDeath, GATED, &["ReleaseNeedsEvidence"])]
+#[case(Mutant::TakesBackTold, GATED_AND_STALE, &["ReleaseNeedsEvidence", "WithdrawBeforeRelease"])]
+#[case(Mutant::TellsReserved, GATED, &["LedgerBeforeGo"])]
+#[case(Mutant::NeverTakesBack, NOWHERE, &["NoLostWakeup"])]
 fn a_mutant_of_the_mutex_is_found(#[case] mutant: Mutant, #[case] bounds: Bounds, #[case] by: &[Invariant]) {
     is_found(MutexRule, mutant, bounds, by);
 }

@@ -14,5 +14,6 @@ mod model;
 mod node;
 mod open;
 mod operator;
+mod reserved;
 mod tests;
 pub(crate) mod world;

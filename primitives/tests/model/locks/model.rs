@@ -12,7 +12,8 @@ use stateright::{Model, Property};
 
 use super::cache::{Cache, JOB};
 use super::kind::Rule;
-use super::world::{Ghost, Job, Lock, Node, PODS, Pod, Status, Stored, Waiter, World};
+use super::reserved::is_reservation;
+use super::world::{Ghost, Job, Lock, Node, PODS, Place, Pod, Status, Stored, Waiter, World};
 use crate::invariants::{Invariant, Rests, properties};
 use crate::mutants::Mutant;
 use crate::objects::{Fixed, index, uid};
@@ -48,6 +49,10 @@ pub(crate) struct Bounds {
     pub(crate) stale_attestations: bool,
     /// Somebody may vouch for a machine that is off.
     pub(crate) attestations: bool,
+    /// Pods that wait at our scheduling gate: the first ones.
+    pub(crate) gated: usize,
+    /// The first pod never finds a node.
+    pub(crate) nowhere: bool,
 }
 
 impl Bounds {
@@ -55,7 +60,12 @@ impl Bounds {
     pub(crate) fn words(&self) -> String {
         let Self { pods, faults, memories, .. } = self;
         let job = if self.job { ", and a Job" } else { "" };
-        format!("pods: {pods}{job}; faults: {faults}; stale versions: {memories}")
+        let gated = if self.gated > 0 {
+            format!(", at a gate: {}{}", self.gated, if self.nowhere { " without a node ever" } else { "" })
+        } else {
+            String::new()
+        };
+        format!("pods: {pods}{gated}{job}; faults: {faults}; stale versions: {memories}")
     }
 }
 
@@ -92,7 +102,11 @@ pub(crate) enum Action {
     Commit(usize),
     Abandon(usize),
     Tell(View, usize),
+    Ungate(View, usize),
     Lift(usize),
+    // A scheduler.
+    Place(usize),
+    FindNoRoom(usize),
     // A kubelet and its pod.
     StartWaiter(usize),
     Pass(usize, u8),
@@ -113,6 +127,7 @@ pub(crate) enum Action {
     Delete(usize),
     ForceDelete(usize),
     Collect(usize),
+    RemoveGate(usize),
     // What a cache keeps.
     RememberPod(usize),
     RememberLock,
@@ -170,6 +185,9 @@ impl<R: Rule> Locks<R> {
             if self.tellable(world, View::Fresh, pod).is_some() {
                 actions.push(Action::Tell(View::Fresh, pod));
             }
+            if self.ungates(world, View::Fresh, pod) {
+                actions.push(Action::Ungate(View::Fresh, pod));
+            }
             self.moves(world, pod, actions);
         }
         if self.has_job() && !world.job.gone {
@@ -180,7 +198,7 @@ impl<R: Rule> Locks<R> {
     /// What the second operator may do with what its cache still shows.
     fn stale(&self, world: &World, actions: &mut Vec<Action>) {
         if world.decisions[1].is_none() && (self.bounds.rivals || world.decisions[0].is_none()) {
-            let listed = |pod: &usize| self.cache().lists(world.lock, *pod);
+            let listed = |pod: &usize| self.cache().names(world.lock, *pod);
             for pod in 0..PODS {
                 if world.old_pods[pod].is_some_and(|old| Some(old) != world.pods[pod].sight()) {
                     actions.push(Action::Decide(1, View::OldPod(pod)));
@@ -203,6 +221,9 @@ impl<R: Rule> Locks<R> {
         for pod in 0..PODS {
             if world.old_lock.is_some() && self.tellable(world, View::OldLock, pod).is_some() {
                 actions.push(Action::Tell(View::OldLock, pod));
+            }
+            if world.old_lock.is_some() && self.ungates(world, View::OldLock, pod) {
+                actions.push(Action::Ungate(View::OldLock, pod));
             }
             if self.mutant == Mutant::DropsPrecondition
                 && self.tellable(world, View::OldPod(pod), pod).is_some()
@@ -274,7 +295,7 @@ impl<R: Rule> Locks<R> {
     fn forget(&self, world: &mut World) {
         for pod in 0..PODS {
             let own = self.rule.keys().is_none();
-            if own && world.pods[pod].is_finished() && !self.cache().lists(world.lock, pod) {
+            if own && world.pods[pod].is_finished() && !self.cache().names(world.lock, pod) {
                 world.pods[pod].forget();
             }
         }
@@ -307,6 +328,9 @@ impl<R: Rule> Model for Locks<R> {
         let status = Status { run: 1, waiter: Waiter::Running, ..Status::default() };
         let waits = Pod { stored: Some(Stored { status, ..Stored::default() }), status, ..Pod::default() };
         pods[self.bounds.pods - self.bounds.early..].fill(waits);
+        for stored in pods[..self.bounds.gated].iter_mut().filter_map(|pod| pod.stored.as_mut()) {
+            stored.place = Place::Gated;
+        }
         let unborn = Pod { unborn: true, ..Pod::default() };
         pods[self.bounds.pods..].fill(unborn);
         if self.fixed[1].job.is_some() {
@@ -349,6 +373,10 @@ impl<R: Rule> Model for Locks<R> {
             Action::Tell(view, pod) => self.tell(&mut next, view, pod),
             Action::Lift(pod) => self.lift(&mut next, pod),
             Action::StartWaiter(pod)
+            | Action::Ungate(_, pod)
+            | Action::Place(pod)
+            | Action::FindNoRoom(pod)
+            | Action::RemoveGate(pod)
             | Action::Pass(pod, _)
             | Action::Heed(pod)
             | Action::Start(pod)
@@ -375,6 +403,7 @@ impl<R: Rule> Model for Locks<R> {
             | Action::PowerOff(_)
             | Action::Delete(_)
             | Action::ForceDelete(_)
+            | Action::RemoveGate(_)
             | Action::ChangeSpec
             | Action::Recreate
             | Action::Suspend
@@ -433,7 +462,7 @@ impl<R: Rule> Rests for Locks<R> {
                 return false;
             };
             !stored.deleting
-                && status.waiter == Waiter::Running
+                && (status.waiter == Waiter::Running || stored.place == Place::Gated)
                 && !self.rule.may_wait(world, pod, status_of_primitive)
         };
         let stuck = |pod: usize| {
@@ -442,7 +471,14 @@ impl<R: Rule> Rests for Locks<R> {
             stored.finalizer && status.over.is_some() && !in_doubt(pod) && !needed
         };
         let over = |told: &str| world.pods[index(told)].status.over.is_some();
-        let lingers = holders.iter().any(|holder| holder.pods.iter().all(|told| over(&told.uid)));
+        // Who finds no node keeps what nobody else could take.
+        let lingers = holders.iter().any(|holder| {
+            if is_reservation(holder) {
+                over(&holder.uid)
+            } else {
+                holder.pods.iter().all(|told| over(&told.uid))
+            }
+        });
         (0..PODS).any(|pod| waits(pod) || stuck(pod)) || lingers
     }
 }

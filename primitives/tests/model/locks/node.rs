@@ -7,7 +7,7 @@ use konductor_api::participation::Role;
 
 use super::kind::Rule;
 use super::model::{Action, Locks, Loss};
-use super::world::{Main, Node, PODS, Pod, RUNS, Stored, Told, Waiter, Word, World};
+use super::world::{Main, Node, PODS, Place, Pod, RUNS, Stored, Told, Waiter, Word, World};
 
 impl<R: Rule> Locks<R> {
     /// What the kubelet of that pod, and the pod itself, may do next without anything going wrong.
@@ -39,7 +39,9 @@ impl<R: Rule> Locks<R> {
         }
         let status = pod.status;
         match status.waiter {
-            Waiter::Due if status.run < RUNS && !pod.must_end() => actions.push(Action::StartWaiter(index)),
+            Waiter::Due if status.run < RUNS && !pod.must_end() && pod.is_at(Place::Placed) => {
+                actions.push(Action::StartWaiter(index));
+            }
             Waiter::Running => {
                 let said = (1..).zip(&pod.gos[1..]).filter(|(_, start)| **start != 0);
                 actions.extend(said.map(|(run, _)| Action::Pass(index, run)));
@@ -62,6 +64,7 @@ impl<R: Rule> Locks<R> {
                 actions.push(Action::End(index, false));
             }
         }
+        self.schedule(world, index, actions);
         let busy = status.main == Main::Running || status.waiter == Waiter::Running;
         if pod.must_end() && busy {
             actions.push(Action::Stop(index));
@@ -74,6 +77,21 @@ impl<R: Rule> Locks<R> {
         };
         if !busy && (pod.must_end() || finished || status.waiter == Waiter::Failed) {
             actions.push(Action::Finish(index));
+        }
+    }
+
+    /// What a scheduler does: it binds no pod that is being deleted.
+    fn schedule(&self, world: &World, index: usize, actions: &mut Vec<Action>) {
+        let pod = &world.pods[index];
+        if pod.must_end() || pod.node != Node::Alive {
+            return;
+        }
+        let never = self.bounds.nowhere && index == 0;
+        if !never && (pod.is_at(Place::Nowhere) || pod.is_at(Place::Unschedulable)) {
+            actions.push(Action::Place(index));
+        }
+        if pod.is_at(Place::Nowhere) {
+            actions.push(Action::FindNoRoom(index));
         }
     }
 
@@ -100,7 +118,7 @@ impl<R: Rule> Locks<R> {
                 actions.push(Action::Lose(index, Loss::Clock));
             }
         }
-        if pod.node == Node::Alive && pod.stored.is_some() && pod.status.over.is_none() {
+        if pod.node == Node::Alive && pod.is_at(Place::Placed) && pod.status.over.is_none() {
             actions.push(Action::Cut(index));
             if pod.status.id < RUNS && pod.status.run < RUNS {
                 actions.push(Action::PowerOff(index));
@@ -109,6 +127,9 @@ impl<R: Rule> Locks<R> {
         let Some(stored) = pod.stored else { return };
         if !stored.deleting {
             actions.push(Action::Delete(index));
+        }
+        if stored.place == Place::Gated {
+            actions.push(Action::RemoveGate(index));
         }
         if !stored.forced {
             actions.push(Action::ForceDelete(index));
@@ -139,6 +160,10 @@ impl<R: Rule> Locks<R> {
             Action::StartWaiter(_) => {
                 (pod.status.run, pod.status.waiter) = (pod.status.run + 1, Waiter::Running);
             }
+            Action::Place(_) => pod.change(|stored| stored.place = Place::Placed),
+            Action::FindNoRoom(_) => pod.change(|stored| stored.place = Place::Unschedulable),
+            // A gate is no lock: whoever takes it off.
+            Action::Ungate(..) | Action::RemoveGate(_) => pod.change(|stored| stored.place = Place::Nowhere),
             Action::Pass(_, run) => self.pass(world, index, run),
             Action::Heed(_) => pod.status.waiter = Waiter::Failed,
             Action::Start(_) => {
@@ -228,6 +253,10 @@ impl<R: Rule> Locks<R> {
 }
 
 impl Pod {
+    fn is_at(&self, place: Place) -> bool {
+        self.stored.is_some_and(|stored| stored.place == place)
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Stored)) {
         if let Some(stored) = &mut self.stored {
             change(stored);

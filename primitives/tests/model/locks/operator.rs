@@ -5,7 +5,7 @@
 //! two of them is one that does not go on. What must stay true: what is judged here is judged by what is stored and by what
 //! runs, never by what the operator thinks.
 
-use super::cache::Seen;
+use super::cache::{Say, Seen};
 use super::kind::Rule;
 use super::model::{Locks, View};
 use super::world::{Decision, Lock, PODS, Told, Word, World};
@@ -197,9 +197,16 @@ impl<R: Rule> Locks<R> {
             View::OldPod(_) => world.old_pods[pod]?,
             _ => world.pods[pod].sight()?,
         };
-        let told = self.cache().telling(lock, pod, sight)?;
+        let Say::Tell(told) = self.cache().says(lock, pod, sight) else { return None };
         let same = world.pods[pod].stored == Some(sight.0);
         (same || self.mutant == Mutant::DropsPrecondition).then_some((lock, told))
+    }
+
+    /// Would that operator take our gate off that pod?
+    pub(super) fn ungates(&self, world: &World, view: View, pod: usize) -> bool {
+        let lock = if view == View::OldLock { world.old_lock } else { Some(world.lock) };
+        let (Some(lock), Some(sight)) = (lock, world.pods[pod].sight()) else { return false };
+        self.cache().says(lock, pod, sight) == Say::Ungate
     }
 
     /// One patch: finalizer and grant.

@@ -26,6 +26,8 @@ pub(super) const THREE: Bounds = Bounds {
     clocks: false,
     stale_attestations: false,
     attestations: true,
+    gated: 0,
+    nowhere: false,
 };
 /// The same without faults, but with an old version in the second operator's cache.
 pub(super) const STALE: Bounds = Bounds { faults: 0, memories: 1, faulty: 3, ..THREE };
@@ -39,6 +41,13 @@ pub(super) const TWICE: Bounds = Bounds { faults: 2, pods: 1, faulty: 1, early: 
 pub(super) const RIVALS: Bounds = Bounds { rivals: true, pods: 2, early: 1, ..THREE };
 /// A Job with a pod and its replacement, and a pod that waits.
 pub(super) const JOB: Bounds = Bounds { job: true, failures: true, early: 1, ..ONE };
+
+/// Two pods, the first of them at our scheduling gate.
+pub(super) const GATED: Bounds = Bounds { pods: 2, faulty: 1, early: 1, gated: 1, ..THREE };
+/// The same, and it never finds a node.
+pub(super) const NOWHERE: Bounds = Bounds { nowhere: true, ..GATED };
+/// The same with an old version of it or of the primitive in the second operator's cache.
+pub(super) const GATED_AND_STALE: Bounds = Bounds { faults: 0, memories: 1, ..GATED };
 
 /// What may be asked of a longer run.
 const fn deeper(bounds: Bounds) -> Bounds {
@@ -65,6 +74,13 @@ pub(super) fn check<R: Rule>(what: &str, rule: R, bounds: Bounds) {
 #[case::with_two_operators_about_to_write(RIVALS)]
 #[case::of_a_job(JOB)]
 #[case::of_a_job_with_a_stale_cache(Bounds { faults: 0, memories: 1, ..JOB })]
+#[case::of_a_pod_at_our_gate(GATED)]
+#[case::of_a_pod_at_our_gate_that_finds_no_node(NOWHERE)]
+#[case::of_pods_at_our_gate(Bounds { faults: 0, pods: 3, gated: 2, ..GATED })]
+#[case::of_a_pod_at_our_gate_with_a_stale_cache(GATED_AND_STALE)]
+#[case::of_a_pod_at_our_gate_with_a_stale_cache_and_a_fault(Bounds { faults: 1, ..GATED_AND_STALE })]
+#[case::of_a_pod_at_our_gate_with_two_operators_about_to_write(Bounds { gated: 1, ..RIVALS })]
+#[case::of_a_job_at_our_gate(Bounds { gated: 1, ..JOB })]
 #[case::of_pods_that_restart(Bounds { restarts: [true; PODS], failures: true, pods: 2, early: 1, ..ONE })]
 fn mutex(#[case] bounds: Bounds) {
     check("Mutex", MutexRule, bounds);
@@ -81,6 +97,7 @@ fn lease(#[case] bounds: Bounds) {
 #[case::with_one_fault(ONE, [1, 1, 2])]
 #[case::with_a_stale_cache(Bounds { faulty: 1, ..STALE }, [2, 1, 1])]
 #[case::with_two_operators_about_to_write(RIVALS, [1, 2, 1])]
+#[case::of_pods_at_our_gate(Bounds { faults: 0, pods: 3, gated: 2, ..GATED }, [2, 1, 1])]
 #[case::that_grows(Bounds { pods: 2, early: 1, ..ONE }, [1, 1, 1])]
 fn semaphore(#[case] bounds: Bounds, #[case] wanted: [u32; PODS]) {
     let permits = if wanted == [1, 1, 1] { vec![1, 2, 1] } else { vec![2, 1] };
@@ -89,6 +106,7 @@ fn semaphore(#[case] bounds: Bounds, #[case] wanted: [u32; PODS]) {
 
 #[rstest]
 #[case::fair(Bounds { pods: 2, early: 1, ..ONE }, vec![Fair, PreferReaders])]
+#[case::of_pods_at_our_gate(Bounds { faults: 0, pods: 3, gated: 2, ..GATED }, vec![Fair])]
 #[case::phase_fair(Bounds { faults: 0, ..ONE }, vec![PhaseFair])]
 #[case::preferring_readers(Bounds { faults: 0, ..ONE }, vec![PreferReaders])]
 #[case::preferring_writers(Bounds { faults: 0, ..ONE }, vec![PreferWriters])]
@@ -102,6 +120,7 @@ fn rwmutex(#[case] bounds: Bounds, #[case] policies: Vec<RWMutexPolicy>) {
 #[case::with_one_fault(ONE)]
 #[case::with_a_stale_cache(Bounds { faulty: 1, ..STALE })]
 #[case::with_two_operators_about_to_write(RIVALS)]
+#[case::of_a_pod_at_our_gate(GATED)]
 fn once(#[case] bounds: Bounds) {
     let rule = OnceRule { keys: vec!["a", "b", "a"], max_attempts: Some(2) };
     check("Once", rule, Bounds { failures: true, ..bounds });

@@ -81,8 +81,23 @@ pub(crate) struct Stored {
     pub(crate) finalizer: bool,
     /// Its garbage was collected: somebody who did not look called it Failed.
     pub(crate) collected: bool,
+    pub(crate) place: Place,
     pub(crate) told: Option<Told>,
     pub(crate) status: Status,
+}
+
+/// Where a pod is. It never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// At our scheduling gate.
+    Gated,
+    /// Its gate is off, and it has no node yet.
+    Nowhere,
+    /// The same, and the scheduler says that it finds none.
+    Unschedulable,
+    /// On its node.
+    #[default]
+    Placed,
 }
 
 /// What is known of a node.
