@@ -14,6 +14,8 @@ mod corpus;
 mod crds;
 #[path = "together/gate.rs"]
 mod gate;
+#[path = "together/hold.rs"]
+mod hold;
 #[path = "together/holders.rs"]
 mod holders;
 #[path = "together/lease.rs"]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use konductor_api::annotations::FINALIZER;
+use konductor_api::annotations::{FINALIZER, HOLD, SCHEDULING_GATE};
 use konductor_api::gate::Gate;
 use konductor_api::mutex::Mutex;
 use konductor_e2e::disturb::disturbing;
@@ -27,6 +27,8 @@ async fn uninstalling_leaves_objects_and_waiters_and_installing_again_goes_on_wi
         for name in ["next", "gated"] {
             until_pod(namespace, name, "waiting", is_waiting).await?;
         }
+        pod("at-gate").mutex("db").annotated(HOLD, "scheduling-gate").create(namespace).await?;
+        until_pod(namespace, "at-gate", "at its gate", |pod| pod.spec.as_ref().is_some_and(has_gate)).await?;
         let values = product::values().await?;
         product::uninstall().await?;
 
@@ -46,14 +48,17 @@ async fn uninstalling_leaves_objects_and_waiters_and_installing_again_goes_on_wi
         wait::until_gone(&pods, "holder").await?;
         job("data").create(namespace).await?;
         until_complete(namespace, "data").await?;
-        wait::stays("both wait", Duration::from_secs(3), async || {
-            Ok(is_waiting(&pods.get("next").await?) && is_waiting(&pods.get("gated").await?))
+        // Nobody would lift its gate any more: it took a node, and waits there.
+        until_pod(namespace, "at-gate", "waiting", is_waiting).await?;
+        wait::stays("all wait", Duration::from_secs(3), async || {
+            let waits = async |name| pods.get(name).await.map(|pod| is_waiting(&pod));
+            Ok(waits("next").await? && waits("gated").await? && waits("at-gate").await?)
         })
         .await?;
 
         product::install(&values).await?;
         product::until_admitting(namespace).await?;
-        for name in ["next", "gated"] {
+        for name in ["next", "gated", "at-gate"] {
             until_pod(namespace, name, "through", has_succeeded).await?;
         }
         job("late").mutex("db").create(namespace).await?;
@@ -61,4 +66,8 @@ async fn uninstalling_leaves_objects_and_waiters_and_installing_again_goes_on_wi
         Ok(())
     })
     .await;
+}
+
+fn has_gate(spec: &PodSpec) -> bool {
+    spec.scheduling_gates.iter().flatten().any(|gate| gate.name == SCHEDULING_GATE)
 }

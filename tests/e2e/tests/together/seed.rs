@@ -69,6 +69,7 @@ async fn the_examples_of_each_primitive_tell_their_stories() {
         ("barrier", &[][..]),
         ("fan-in", &[]),
         ("gates", &["feed-primary"]),
+        ("hold-modes", &[]),
         ("once", &[]),
         ("readers-and-writer", &[]),
         ("semaphore", &[]),
