@@ -45,7 +45,11 @@ pub(crate) async fn advise(
     let key = Key::Primitive(namespace.to_owned(), primitive.clone());
     let due: Vec<_> =
         waits.into_iter().filter(|(pod, wait)| is_due(context, &key, told, pod, wait)).collect();
-    let writes: Vec<_> = due.iter().map(|(pod, wait)| write(context, namespace, told, pod, wait)).collect();
+    // By number, see `tell`.
+    let writes = (0..due.len()).filter_map(|number| {
+        let (pod, wait) = due.get(number)?;
+        Some(write(context, namespace, told, pod, wait))
+    });
     if in_turn(writes, TURN).await.len() < due.len() {
         context.queue.add(key);
     }

@@ -381,8 +381,24 @@ async fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
+    let store = writer.as_reader();
     let stream = watcher::watcher(api, config).default_backoff().modify(slim).reflect(writer);
-    each(stream, &mut tell).await;
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Apply(object)) => tell(Change::Applied(&object)),
+            Ok(Event::Delete(object)) => tell(Change::Deleted(&object)),
+            // While a list is read the store still shows the last one.
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            Ok(Event::InitDone) => {
+                for object in store.state() {
+                    tell(Change::Applied(&object));
+                }
+                tell(Change::Listed);
+            }
+            Err(error) => interrupted::<K>(&error),
+        }
+    }
 }
 
 /// A watch without a store.
@@ -390,31 +406,21 @@ async fn observe<K>(api: Api<K>, mut tell: impl FnMut(Change<'_, K>))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    each(watcher::watcher(api, watcher::Config::default()).default_backoff(), &mut tell).await;
-}
-
-async fn each<K: Resource<DynamicType = ()>>(
-    stream: impl futures::Stream<Item = watcher::Result<Event<K>>>,
-    tell: &mut impl FnMut(Change<'_, K>),
-) {
+    let stream = watcher::watcher(api, watcher::Config::default()).default_backoff();
     let mut stream = std::pin::pin!(stream);
-    // While a list is read the store still shows the last one: tell afterwards.
-    let mut listed = Vec::new();
     while let Some(event) = stream.next().await {
         match event {
-            Ok(Event::Apply(object)) => tell(Change::Applied(&object)),
+            Ok(Event::Apply(object) | Event::InitApply(object)) => tell(Change::Applied(&object)),
             Ok(Event::Delete(object)) => tell(Change::Deleted(&object)),
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => listed.push(object),
-            Ok(Event::InitDone) => {
-                for object in listed.drain(..) {
-                    tell(Change::Applied(&object));
-                }
-                tell(Change::Listed);
-            }
-            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; it goes on"),
+            Ok(Event::Init) => {}
+            Ok(Event::InitDone) => tell(Change::Listed),
+            Err(error) => interrupted::<K>(&error),
         }
     }
+}
+
+fn interrupted<K: Resource<DynamicType = ()>>(error: &watcher::Error) {
+    tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; it goes on");
 }
 
 fn key_of<P: Rule>(object: &P) -> Key {

@@ -1,7 +1,8 @@
 //! A crowd: calls for many objects, several at once and not for longer than a turn.
 //!
 //! Touches the monotonic clock. What must stay true: what was begun is finished, and some is begun however short the
-//! turn, so that whoever comes again gets on.
+//! turn, so that whoever comes again gets on; nothing is made of work before it is begun, so a crowd takes no more memory
+//! than a few calls.
 
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use tokio::time::Instant;
 const CONCURRENCY: usize = 16;
 
 /// Does the work in its order. What comes back are the outcomes, fewer than there was work if the turn was over before.
-pub(crate) async fn in_turn<F: Future>(work: Vec<F>, turn: Duration) -> Vec<F::Output> {
+pub(crate) async fn in_turn<F: Future>(work: impl IntoIterator<Item = F>, turn: Duration) -> Vec<F::Output> {
     let start = Instant::now();
-    let mut outcomes = Vec::with_capacity(work.len());
+    let mut outcomes = Vec::new();
     let mut running = FuturesUnordered::new();
     let mut rest = work.into_iter();
     running.extend(rest.by_ref().take(CONCURRENCY));

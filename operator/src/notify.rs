@@ -94,13 +94,17 @@ pub(crate) async fn tell<'a>(
         told.participants.iter().partition(|who| told.line.place(&who.uid).is_some());
     let mut waits = Vec::new();
     for (group, turn) in [(others, TURN), (in_line, Duration::MAX)] {
-        let tellings: Vec<_> = group
+        let pods: Vec<_> = group
             .into_iter()
             .flat_map(|who| &who.pods)
             .filter(|pod| pod.can_be_told().is_some() || pod.waits_at_our_gate())
-            .map(|pod| async move { (pod, tell_pod(context, namespace, primitive, told, pod, known).await) })
             .collect();
-        let all = tellings.len();
+        let all = pods.len();
+        // By number: a closure over references, kept while others are awaited, is beyond the compiler.
+        let tellings = (0..all).filter_map(|number| {
+            let pod = *pods.get(number)?;
+            Some(async move { (pod, tell_pod(context, namespace, primitive, told, pod, known).await) })
+        });
         let outcomes = in_turn(tellings, turn).await;
         let cut = outcomes.len() < all;
         for (pod, outcome) in outcomes {

@@ -39,17 +39,17 @@ pub(crate) enum Name {
         choice: Choice,
     },
     /// Grants of one Semaphore that are committed in a second, beside bare compare-and-swap writes
-    Ledger(Crowd<1000>),
+    Ledger(Crowd),
     /// From the last arrival at a large Barrier to the write that opens it
-    Trip(Crowd<10_000>),
+    Trip(Crowd),
 }
 
 /// So many pods, on a node whose kubelet this process plays.
 #[derive(Debug, Args)]
-pub(crate) struct Crowd<const COUNT: usize> {
-    /// Pods
-    #[arg(long, default_value_t = COUNT)]
-    count: usize,
+pub(crate) struct Crowd {
+    /// Pods [default: 1000 for a ledger, 10000 for a trip]
+    #[arg(long)]
+    count: Option<usize>,
     #[command(flatten)]
     choice: Choice,
 }
@@ -79,8 +79,8 @@ pub(crate) fn run(name: &Name) -> Result<()> {
     };
     match name {
         Name::Handover { rounds, .. } => handover::run(&options, *rounds),
-        Name::Ledger(crowd) => ledger::run(&options, crowd.count),
-        Name::Trip(crowd) => trip::run(&options, crowd.count),
+        Name::Ledger(crowd) => ledger::run(&options, crowd.count.unwrap_or(1000)),
+        Name::Trip(crowd) => trip::run(&options, crowd.count.unwrap_or(10_000)),
     }
 }
 
