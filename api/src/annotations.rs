@@ -40,6 +40,8 @@ pub const ON_BUSY: &str = "konductor.io/on-busy";
 pub const PRIORITY: &str = "konductor.io/priority";
 /// Where it waits: init-container, or scheduling-gate.
 pub const HOLD: &str = "konductor.io/hold";
+/// Names of the containers that are the critical section; left out: all app containers.
+pub const CONTAINERS: &str = "konductor.io/containers";
 /// `"false"`: inject nothing.
 pub const INJECT: &str = "konductor.io/inject";
 /// Since when it waits: set by the webhook, RFC 3339 with microseconds.

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::annotations::{
-    ALLOW_GATES_FROM, HOLD, INJECT, JOB_PLAN, MUTEX, ON_BUSY, ON_TIMEOUT, PREFIX, PRIORITY, QUEUED,
-    RWMUTEX_READ, RWMUTEX_WRITE, TIMEOUT, is_operators,
+    ALLOW_GATES_FROM, CONTAINERS, HOLD, INJECT, JOB_PLAN, MUTEX, ON_BUSY, ON_TIMEOUT, PREFIX, PRIORITY,
+    QUEUED, RWMUTEX_READ, RWMUTEX_WRITE, TIMEOUT, is_operators,
 };
 use crate::duration::GoDuration;
 use crate::options::{Hold, OnBusy, OnTimeout, Options};
 use crate::participation::{Part, PrimitiveRef, PrimitiveSet, Role, WAYS, Way};
+use crate::section::Section;
 
 /// Names in one annotation.
 pub const MAX_NAMES: usize = 32;
@@ -25,12 +26,18 @@ pub const MAX_PRIORITY: i32 = 1_000_000;
 const MAX_NAME_BYTES: usize = 253;
 
 /// How somebody waits: these say nothing where nothing is waited for.
-const OPTIONS: [(&str, &str); 5] =
-    [(TIMEOUT, "30m"), (ON_TIMEOUT, "fail"), (ON_BUSY, "skip"), (PRIORITY, "10"), (HOLD, "scheduling-gate")];
+const OPTIONS: [(&str, &str); 6] = [
+    (TIMEOUT, "30m"),
+    (ON_TIMEOUT, "fail"),
+    (ON_BUSY, "skip"),
+    (PRIORITY, "10"),
+    (HOLD, "scheduling-gate"),
+    (CONTAINERS, "migrate"),
+];
 
 /// Keys of the design that this version does not act on yet. Refused, because a workload that counts on them must not
 /// start as if they were not there.
-const NOT_YET: [&str; 3] = ["containers", "sidecar", "release"];
+const NOT_YET: [&str; 2] = ["sidecar", "release"];
 /// A mode of the design that this version does not have.
 const SUSPEND: &str = "suspend";
 
@@ -41,6 +48,8 @@ pub struct Parsed {
     pub set: PrimitiveSet,
     /// How it waits.
     pub options: Options,
+    /// What it is held for.
+    pub section: Section,
     /// `konductor.io/inject: "false"` was given.
     pub opted_out: bool,
 }
@@ -115,6 +124,9 @@ impl Reading<'_> {
             }
             HOLD => options.hold = hold(value).map_err(|reason| (reason, like("scheduling-gate")))?,
             PRIORITY => options.priority = Some(priority(value).map_err(|reason| (reason, like("\"10\"")))?),
+            CONTAINERS => {
+                self.parsed.section = value.parse().map_err(|error| (format!("{error}"), like("migrate")))?;
+            }
             INJECT => match value {
                 "false" => self.parsed.opted_out = true,
                 "true" => {}
@@ -392,7 +404,7 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let options = parse(
+        let parsed = parse(
             &annotations(&[
                 (GATE, "a"),
                 (TIMEOUT, "1h30m"),
@@ -400,11 +412,11 @@ mod tests {
                 (ON_BUSY, "skip"),
                 (PRIORITY, "-3"),
                 (HOLD, "scheduling-gate"),
+                (CONTAINERS, "load, migrate"),
             ]),
             "p",
         )
-        .unwrap()
-        .options;
+        .unwrap();
         let wanted = Options {
             priority: Some(-3),
             timeout: Some("90m".parse().unwrap()),
@@ -412,7 +424,8 @@ mod tests {
             on_busy: OnBusy::Skip,
             hold: Hold::SchedulingGate,
         };
-        assert_eq!(options, wanted);
+        assert_eq!(parsed.options, wanted);
+        assert_eq!(parsed.section.to_string(), "load,migrate");
         assert_eq!(parse(&annotations(&[(GATE, "a")]), "p").unwrap().options, Options::default());
     }
 
@@ -447,6 +460,9 @@ mod tests {
     #[case(&[(LEASE, "a"), (HOLD, "gate")], "is none of init-container, scheduling-gate")]
     #[case(&[(LEASE, "a"), (HOLD, "suspend")], "does not suspend Jobs")]
     #[case(&[(HOLD, "scheduling-gate")], "nothing here says for what")]
+    #[case(&[(CONTAINERS, "main")], "nothing here says for what")]
+    #[case(&[(MUTEX, "a"), (CONTAINERS, "Main")], "is no name of a container")]
+    #[case(&[(MUTEX, "a"), (CONTAINERS, "")], "is no name of a container")]
     #[case(&[(LEASE, "a"), (PRIORITY, "high")], "is no priority")]
     #[case(&[(LEASE, "a"), (PRIORITY, "9999999")], "is no priority")]
     #[case(&[(PRIORITY, "1")], "nothing here says for what")]

@@ -9,22 +9,30 @@ use std::str::FromStr;
 
 use crate::options::Hold;
 use crate::participation::{PlanError, PrimitiveSet};
+use crate::section::Section;
 
-/// `v1 gate=a,b mutex=c hold=scheduling-gate`; without the last word its pods wait in their init container.
+/// `v1 gate=a,b mutex=c containers=main hold=scheduling-gate`; without the last word its pods wait in their init container,
+/// and without the one before, all their app containers are the critical section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobPlan {
     /// What the Job takes, once, for all its pods.
     pub set: PrimitiveSet,
+    /// What it is held for.
+    pub section: Section,
     /// Where its pods wait.
     pub hold: Hold,
 }
 
-/// What stands before the mode. An earlier version knows no such word and so lets no such pod through.
+/// What stands before the section and the mode. An earlier version knows no such word and so lets no such pod through.
+const CONTAINERS: &str = " containers=";
 const HOLD: &str = " hold=";
 
 impl fmt::Display for JobPlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.set)?;
+        if !self.section.is_everything() {
+            write!(formatter, "{CONTAINERS}{}", self.section)?;
+        }
         match self.hold {
             Hold::InitContainer => Ok(()),
             Hold::SchedulingGate => write!(formatter, "{HOLD}{}", self.hold.word()),
@@ -37,12 +45,18 @@ impl FromStr for JobPlan {
 
     fn from_str(text: &str) -> Result<Self, PlanError> {
         let unreadable = || PlanError(text.chars().take(64).collect());
-        let (set, hold) = match text.rsplit_once(HOLD) {
+        let (rest, hold) = match text.rsplit_once(HOLD) {
             None => (text, Hold::InitContainer),
-            Some((set, word)) if word == Hold::SchedulingGate.word() => (set, Hold::SchedulingGate),
+            Some((rest, word)) if word == Hold::SchedulingGate.word() => (rest, Hold::SchedulingGate),
             Some(_) => return Err(unreadable()),
         };
-        Ok(Self { set: set.parse().map_err(|_: PlanError| unreadable())?, hold })
+        let (set, section) = match rest.rsplit_once(CONTAINERS) {
+            None => (rest, Section::default()),
+            Some((set, names)) => (set, names.parse().map_err(|_| unreadable())?),
+        };
+        let plan = Self { set: set.parse().map_err(|_: PlanError| unreadable())?, section, hold };
+        // What is not written as we write it was not written by us.
+        if plan.to_string() == text { Ok(plan) } else { Err(unreadable()) }
     }
 }
 
@@ -52,7 +66,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for text in ["v1 mutex=db", "v1 gate=a semaphore=b=3 hold=scheduling-gate"] {
+        for text in [
+            "v1 mutex=db",
+            "v1 gate=a semaphore=b=3 hold=scheduling-gate",
+            "v1 mutex=db containers=load,main",
+            "v1 mutex=db containers=main hold=scheduling-gate",
+        ] {
             assert_eq!(text.parse::<JobPlan>().unwrap().to_string(), text);
         }
         assert_eq!("v1 mutex=db".parse::<JobPlan>().unwrap().hold, Hold::InitContainer);
@@ -69,6 +88,10 @@ mod tests {
             "v1 hold=scheduling-gate mutex=db",
             "v1 mutex=db  hold=scheduling-gate",
             "hold=scheduling-gate",
+            "v1 mutex=db containers=",
+            "v1 mutex=db containers=b,a",
+            "v1 mutex=db containers=a, b",
+            "v1 mutex=db hold=scheduling-gate containers=a",
         ] {
             assert!(text.parse::<JobPlan>().is_err(), "{text:?}");
         }

@@ -21,6 +21,7 @@ pub mod once;
 pub mod options;
 pub mod participation;
 pub mod rwmutex;
+pub mod section;
 pub mod semaphore;
 pub mod waitgroup;
 

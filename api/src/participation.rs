@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use crate::job_plan::JobPlan;
 use crate::options::{Hold, Options};
+use crate::section::Section;
 use crate::{annotations, grammar};
 
 /// A kind of primitive; the order of the variants is the order in which a workload takes them.
@@ -85,6 +86,8 @@ pub struct PodPlan {
     pub pod: PrimitiveSet,
     /// How the pod itself waits. How its Job waits stands on the Job.
     pub options: Options,
+    /// What all of it is held for.
+    pub section: Section,
     /// Where the pod waits, for both: if one of the two asks for a scheduling gate, that is where.
     pub hold: Hold,
 }
@@ -329,6 +332,7 @@ impl PodPlan {
         let job: JobPlan = marker.and_then(|text| text.parse().ok()).unwrap_or_default();
         Self {
             hold: job.hold.max(parsed.options.hold),
+            section: if job.set.is_empty() { parsed.section } else { job.section },
             job: job.set,
             pod: parsed.set,
             options: parsed.options,

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTermin
 use konductor_api::annotations::WAITER_CONTAINER;
 use konductor_api::ledger::{Evidence, ToldPod};
 
+use crate::critical::Critical;
+
 /// The run of the pod's waiter that the status shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaiterRun {
@@ -67,15 +69,20 @@ pub fn waiter_run(pod: &Pod) -> WaiterRun {
     }
 }
 
-/// IDs of all critical containers that the status knows, past ones included: what is in here now cannot be the run
-/// that a grant given now admits.
+/// IDs of all containers that the status knows and the critical ones are among, past ones included: what is in here now
+/// cannot be the run that a grant given now admits.
 pub fn critical_ids(pod: &Pod) -> Vec<String> {
     let past = |status: &ContainerStatus| {
         let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
         [status.container_id.clone(), last.and_then(|ended| ended.container_id.clone())]
     };
-    let mut ids: Vec<_> =
-        container_statuses(pod).iter().flat_map(past).flatten().filter(|id| !id.is_empty()).collect();
+    let statuses = match Critical::of(pod) {
+        Critical::Init(container) => {
+            init_statuses(pod).iter().filter(|status| status.name == container.name).collect()
+        }
+        Critical::Apps(_) | Critical::Unknown => container_statuses(pod).iter().collect::<Vec<_>>(),
+    };
+    let mut ids: Vec<_> = statuses.into_iter().flat_map(past).flatten().filter(|id| !id.is_empty()).collect();
     ids.sort();
     ids.dedup();
     ids
@@ -163,9 +170,10 @@ fn is_over_or_never_was(status: &ContainerStatus) -> bool {
     }
 }
 
-/// P2: every critical container has ended, none may start again, and what ended is the run that this grant admitted.
+/// P2: every critical container has ended, none may start again, and what ended is the run that this grant admitted. An
+/// init container has ended when it has succeeded: one that failed is started again, or the pod fails.
 fn critical_are_over(pod: &Pod, told: &ToldPod) -> bool {
-    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return false };
+    let Some(status) = &pod.status else { return false };
     let WaiterRun::Passed { started_at, finished_at: passed_at } = waiter_run(pod) else { return false };
     if started_at != told.waiter_started_at.0 {
         return false;
@@ -178,34 +186,44 @@ fn critical_are_over(pod: &Pod, told: &ToldPod) -> bool {
     if restarting || may_restart_everything(pod) {
         return false;
     }
-    let pod_policy = spec.restart_policy.as_deref().unwrap_or("Always");
-    !spec.containers.is_empty()
-        && spec.containers.iter().all(|container| {
-            container_statuses(pod)
-                .iter()
-                .filter(|status| status.name == container.name)
-                .any(|status| ended_for_good(container, status, pod_policy, passed_at, &told.ran_before))
+    let over = |container: &Container, statuses: &[ContainerStatus], stays_down: &dyn Fn(i32) -> bool| {
+        statuses.iter().filter(|status| status.name == container.name).any(|status| {
+            let ended = ended_for_good(container, status);
+            ended.is_some_and(|ended| {
+                stays_down(ended.exit_code) && is_of_this_run(status, ended, passed_at, &told.ran_before)
+            })
         })
+    };
+    match Critical::of(pod) {
+        Critical::Unknown => false,
+        Critical::Init(container) => over(container, init_statuses(pod), &|code| code == 0),
+        Critical::Apps(containers) => containers.iter().all(|container| {
+            over(container, container_statuses(pod), &|code| stays_down(pod, container, code))
+        }),
+    }
 }
 
-fn ended_for_good(
+/// Does an app container that ended with that code stay as it is?
+fn stays_down(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    let of_the_pod = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    match container.restart_policy.as_deref().or(of_the_pod) {
+        Some("Never") => true,
+        Some("OnFailure") => exit_code == 0,
+        _ => false,
+    }
+}
+
+/// How a container ended that no rule of its own could start again.
+fn ended_for_good<'a>(
     container: &Container,
-    status: &ContainerStatus,
-    pod_policy: &str,
-    passed_at: Timestamp,
-    ran_before: &[String],
-) -> bool {
+    status: &'a ContainerStatus,
+) -> Option<&'a ContainerStateTerminated> {
     let Some(ContainerState { terminated: Some(ended), running: None, .. }) = &status.state else {
-        return false;
+        return None;
     };
     // Which exit codes a rule would answer with a restart is not worked out: such a pod is released by P1.
     let has_rules = container.restart_policy_rules.as_ref().is_some_and(|rules| !rules.is_empty());
-    let stays_down = match container.restart_policy.as_deref().unwrap_or(pod_policy) {
-        "Never" => true,
-        "OnFailure" => ended.exit_code == 0,
-        _ => false,
-    };
-    stays_down && !has_rules && was_seen(ended) && is_of_this_run(status, ended, passed_at, ran_before)
+    (!has_rules && was_seen(ended)).then_some(ended)
 }
 
 /// The runtime told of this end; the kubelet did not conclude it from something missing.
@@ -237,15 +255,33 @@ fn may_restart_everything(pod: &Pod) -> bool {
 }
 
 fn all_succeeded(pod: &Pod) -> bool {
-    let Some(spec) = &pod.spec else { return false };
     let failed = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed");
-    !failed
-        && spec.containers.iter().all(|container| {
-            container_statuses(pod).iter().any(|status| {
-                let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
-                status.name == container.name && ended.is_some_and(|ended| ended.exit_code == 0)
-            })
+    let succeeded = |container: &Container, statuses: &[ContainerStatus]| {
+        statuses.iter().any(|status| {
+            let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+            status.name == container.name && ended.is_some_and(|ended| ended.exit_code == 0)
         })
+    };
+    match Critical::of(pod) {
+        Critical::Unknown => false,
+        // What comes after it may fail, and the kubelet goes on to it only after a success.
+        Critical::Init(container) => {
+            succeeded(container, init_statuses(pod)) && (!failed || an_app_has_started(pod))
+        }
+        Critical::Apps(containers) => {
+            !failed && containers.iter().all(|container| succeeded(container, container_statuses(pod)))
+        }
+    }
+}
+
+fn an_app_has_started(pod: &Pod) -> bool {
+    container_statuses(pod)
+        .iter()
+        .any(|status| status.container_id.as_deref().is_some_and(|id| !id.is_empty()))
+}
+
+fn init_statuses(pod: &Pod) -> &[ContainerStatus] {
+    pod.status.as_ref().and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default()
 }
 
 fn container_statuses(pod: &Pod) -> &[ContainerStatus] {

@@ -225,14 +225,16 @@ impl PodFacts {
 }
 
 /// A later version may know annotations and markers that this one does not. A marker without its Job (which was deleted
-/// and left the pod behind) names what nobody takes any more.
+/// and left the pod behind) names what nobody takes any more. A pod has one critical section, whoever takes part.
 fn is_understood(pod: &Pod) -> bool {
     let Some(all) = &pod.metadata.annotations else { return true };
     let of_job = pod.metadata.owner_references.iter().flatten().any(|owner| {
         owner.controller == Some(true) && owner.kind == "Job" && owner.api_version == "batch/v1"
     });
-    let marker = all.get(annotations::JOB_PLAN);
-    grammar::parse(all, "").is_ok() && marker.is_none_or(|text| of_job && text.parse::<JobPlan>().is_ok())
+    let Ok(own) = grammar::parse(all, "") else { return false };
+    let Some(marker) = all.get(annotations::JOB_PLAN) else { return true };
+    let agrees = |job: JobPlan| own.set.is_empty() || own.section == job.section;
+    of_job && marker.parse::<JobPlan>().is_ok_and(agrees)
 }
 
 impl From<bool> for NodeState {

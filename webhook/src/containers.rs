@@ -9,6 +9,7 @@ use konductor_api::participation::PodPlan;
 use serde_json::Value;
 
 use crate::object::{list, name, text};
+use crate::section::{self, Field, Found};
 use crate::tokens;
 use crate::waiter::{self, Settings};
 
@@ -22,8 +23,19 @@ pub struct Injection {
     pub waiter: Option<(usize, Value)>,
     /// Volumes, to be appended.
     pub volumes: Vec<Value>,
-    /// Variables by the place of the app container to which they are appended.
-    pub variables: Vec<(usize, Vec<Value>)>,
+    /// What the containers of the critical section get.
+    pub edits: Vec<Edit>,
+}
+
+/// What one of the user's containers gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edit {
+    /// In which list it stands, as the user wrote it.
+    pub field: Field,
+    /// Where in it.
+    pub place: usize,
+    /// Variables, to be appended.
+    pub variables: Vec<Value>,
 }
 
 /// Where things stand, as people read it.
@@ -47,19 +59,42 @@ pub fn inject(
     let there = init_containers.iter().any(|container| name(container) == WAITER_CONTAINER);
     let mut problems = reserved_containers(spec, &expected, paths.spec);
     let volumes = volumes(spec, there, &mut problems, paths.spec);
-    let variables = variables(spec, plan, paths).unwrap_or_else(|found| {
+    let section = section::find(spec, plan, paths).unwrap_or_else(|found| {
+        problems.push(found);
+        Found::default()
+    });
+    problems.extend(comes_too_late(init_containers, &section, paths.spec));
+    let edits = edits(spec, plan, &section, paths).unwrap_or_else(|found| {
         problems.extend(found);
         Vec::new()
     });
     if !problems.is_empty() {
         return Err(problems);
     }
-    let waiter = (!there).then(|| (place(init_containers), expected));
-    Ok(Injection { waiter, volumes, variables })
+    let waiter = (!there).then(|| (place(init_containers, &section), expected));
+    Ok(Injection { waiter, volumes, edits })
 }
 
-/// First, or right after the last native sidecar of a mesh.
-fn place(init_containers: &[Value]) -> usize {
+/// The waiter, where it is, behind what it should keep from starting.
+fn comes_too_late(init_containers: &[Value], section: &Found, path: &str) -> Option<Problem> {
+    let waiter = init_containers.iter().position(|container| name(container) == WAITER_CONTAINER)?;
+    let guarded = section.init().filter(|guarded| *guarded < waiter)?;
+    Some(Problem {
+        path: format!("{path}.initContainers[{waiter}]"),
+        reason: format!(
+            "{WAITER_CONTAINER} stands behind initContainers[{guarded}], the critical section, which would start \
+             without waiting"
+        ),
+        example: "remove it, Konductor adds its own in the right place".to_owned(),
+    })
+}
+
+/// Right before the init container that is the critical section; else first, or right after the last native sidecar of a
+/// mesh.
+fn place(init_containers: &[Value], section: &Found) -> usize {
+    if let Some(guarded) = section.init() {
+        return guarded;
+    }
     let is_proxy = |container: &Value| {
         MESH_PROXIES.contains(&name(container)) && text(container, &["restartPolicy"]) == Some("Always")
     };
@@ -144,18 +179,20 @@ fn volumes(spec: &Value, waiter_is_there: bool, problems: &mut Vec<Problem>, pat
     missing
 }
 
-fn variables(
-    spec: &Value,
-    plan: &PodPlan,
-    paths: Paths<'_>,
-) -> Result<Vec<(usize, Vec<Value>)>, Vec<Problem>> {
+/// Tokens are for those who do the work.
+fn edits(spec: &Value, plan: &PodPlan, section: &Found, paths: Paths<'_>) -> Result<Vec<Edit>, Vec<Problem>> {
     let wanted = tokens::variables(plan, paths.annotations)?;
+    let field = section.field;
+    let containers = list(spec, &[field.as_str()]);
     let mut all = Vec::new();
     let mut problems = Vec::new();
-    for (index, container) in list(spec, &["containers"]).iter().enumerate() {
-        match tokens::missing(container, &wanted, &format!("{}.containers[{index}]", paths.spec)) {
-            Ok(missing) if missing.is_empty() => {}
-            Ok(missing) => all.push((index, missing)),
+    for (place, container) in
+        section.places.iter().filter_map(|place| Some((*place, containers.get(*place)?)))
+    {
+        let path = format!("{}.{}[{place}]", paths.spec, field.as_str());
+        match tokens::missing(container, &wanted, &path) {
+            Ok(variables) if variables.is_empty() => {}
+            Ok(variables) => all.push(Edit { field, place, variables }),
             Err(found) => problems.extend(found),
         }
     }
@@ -172,6 +209,10 @@ mod tests {
     const PATHS: Paths<'static> = Paths { spec: "spec", annotations: "metadata.annotations" };
 
     fn injected(spec: &Value) -> Result<Injection, Vec<Problem>> {
+        injected_for("", spec)
+    }
+
+    fn injected_for(section: &str, spec: &Value) -> Result<Injection, Vec<Problem>> {
         let settings = Settings {
             image: "localhost/konductor-waiter:0.1.0".to_owned(),
             pull_policy: "IfNotPresent".to_owned(),
@@ -179,7 +220,11 @@ mod tests {
             memory: "16Mi".to_owned(),
             scheduling_gates: true,
         };
-        let plan = PodPlan { pod: "v1 mutex=db".parse().unwrap(), ..PodPlan::default() };
+        let plan = PodPlan {
+            pod: "v1 mutex=db".parse().unwrap(),
+            section: section.parse().unwrap_or_default(),
+            ..PodPlan::default()
+        };
         inject(spec, &plan, &settings, PATHS)
     }
 
@@ -225,9 +270,42 @@ mod tests {
         let injection = injected(&json!({
             "initContainers": [{"name": "setup"}], "containers": [{"name": "a"}, {"name": "b", "env": []}],
         }));
-        let variables = injection.unwrap().variables;
-        assert_eq!(variables.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 1]);
-        assert!(variables.iter().all(|(_, added)| added.len() == 2));
+        let edits = injection.unwrap().edits;
+        assert_eq!(
+            edits.iter().map(|edit| (edit.field, edit.place)).collect::<Vec<_>>(),
+            [(Field::Apps, 0), (Field::Apps, 1)]
+        );
+        assert!(edits.iter().all(|edit| edit.variables.len() == 2));
+    }
+
+    #[test]
+    fn the_waiter_stands_right_before_the_init_container_that_is_the_critical_section() {
+        let mut spec = json!({
+            "initContainers": [{"name": "setup"}, sidecar("istio-proxy"), {"name": "config"}, {"name": "migrate"}, {"name": "warm"}],
+            "containers": [{"name": "main"}],
+        });
+        let injection = injected_for("migrate", &spec).unwrap();
+        let (place, waiter) = injection.waiter.unwrap();
+        assert_eq!(place, 3);
+        let [edit] = injection.edits.as_slice() else { panic!("{:?}", injection.edits) };
+        assert_eq!((edit.field, edit.place, edit.variables.len()), (Field::Init, 3, 2));
+        // Another webhook may come between the two; nobody may put it before.
+        spec["volumes"] = json!(waiter::volumes());
+        let inits = spec["initContainers"].as_array_mut().unwrap();
+        inits.insert(2, waiter.clone());
+        assert_eq!(injected_for("migrate", &spec).unwrap().waiter, None);
+        let inits = spec["initContainers"].as_array_mut().unwrap();
+        let waiter = inits.remove(2);
+        inits.insert(4, waiter);
+        assert_eq!(injected_for("migrate", &spec).unwrap_err()[0].path, "spec.initContainers[4]");
+    }
+
+    #[test]
+    fn only_the_app_containers_that_are_the_critical_section_get_the_tokens() {
+        let spec = json!({"containers": [{"name": "main"}, {"name": "logs"}]});
+        let injection = injected_for("logs", &spec).unwrap();
+        assert_eq!(injection.waiter.unwrap().0, 0);
+        assert_eq!(injection.edits.iter().map(|edit| edit.place).collect::<Vec<_>>(), [1]);
     }
 
     #[rstest]

@@ -1,7 +1,7 @@
 //! The mutating admission webhook: parse, plan, patch.
 //!
 //! Data passes through these rooms: [`review`] (what the API server asks, what it is told) -> [`plan`] (what should
-//! this object become, or what is wrong with it; [`waiter`], [`tokens`] and [`containers`] say it for a pod's
+//! this object become, or what is wrong with it; [`waiter`], [`section`], [`tokens`] and [`containers`] say it for a pod's
 //! containers, [`warnings`] what is legal but odd) -> [`patch`] (the change, on raw JSON). [`admit`] is the way through
 //! them; all of it is pure. Around it: [`names`] (which primitives exist, best effort), [`serve`] (HTTP),
 //! [`telemetry`], and [`run`], which ties them to a process.
@@ -20,6 +20,7 @@ pub mod patch;
 pub mod plan;
 pub mod review;
 pub mod run;
+pub mod section;
 pub mod serve;
 mod stamp;
 pub mod telemetry;

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use konductor_api::annotations::{JOB_PLAN, PARTICIPANT_LABEL, PARTICIPANT_VALUE, QUEUED};
 
-use crate::containers::Injection;
+use crate::containers::{Edit, Injection};
 use crate::hold::{Gate, scheduling_gate};
 use crate::plan::Becomes;
+use crate::section;
 
 /// The object is built in a way that no Kubernetes object is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,16 +85,20 @@ impl Editor {
         for volume in &injection.volumes {
             self.insert(&[Field("spec"), Field("volumes")], None, volume)?;
         }
+        // Where they stand now: the waiter comes before one of them.
+        let (inits, apps): (Vec<_>, Vec<_>) =
+            injection.edits.iter().partition(|edit| edit.field == section::Field::Init);
+        inits.into_iter().try_for_each(|edit| self.edit(edit))?;
         if let Some((place, waiter)) = &injection.waiter {
             self.insert(&[Field("spec"), Field("initContainers")], Some(*place), waiter)?;
         }
-        for (container, variables) in &injection.variables {
-            let list = [Field("spec"), Field("containers"), Index(*container), Field("env")];
-            for variable in variables {
-                self.insert(&list, None, variable)?;
-            }
-        }
-        Ok(())
+        apps.into_iter().try_for_each(|edit| self.edit(edit))
+    }
+
+    fn edit(&mut self, edit: &Edit) -> Result<(), PatchError> {
+        let container = [Field("spec"), Field(edit.field.as_str()), Index(edit.place)];
+        let list = [&container[..], &[Field("env")]].concat();
+        edit.variables.iter().try_for_each(|variable| self.insert(&list, None, variable))
     }
 
     /// Sets a field of the map at that path.
@@ -240,10 +245,11 @@ mod tests {
 
     #[test]
     fn lists_are_added_to_and_never_replaced() {
+        let edit = |field| Edit { field, place: 1, variables: vec![json!({"name": "T"})] };
         let injection = Injection {
             waiter: Some((1, json!({"name": "waiter"}))),
             volumes: vec![json!({"name": "a"}), json!({"name": "b"})],
-            variables: vec![(1, vec![json!({"name": "T"})])],
+            edits: vec![edit(section::Field::Apps), edit(section::Field::Init)],
         };
         let object = json!({"metadata": {"labels": {"konductor.io/participant": "true"},
                                          "annotations": {"konductor.io/queued": "now"}},
@@ -257,6 +263,8 @@ mod tests {
                 "/spec/volumes",
                 "/spec/volumes/-",
                 "/spec/volumes/-",
+                "/spec/initContainers/1/env",
+                "/spec/initContainers/1/env/-",
                 "/spec/initContainers/1",
                 "/spec/containers/1/env",
                 "/spec/containers/1/env/-",

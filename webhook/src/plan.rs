@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use konductor_api::annotations::{self, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, ONCE};
+use konductor_api::annotations::{self, CONTAINERS, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, ONCE};
 use konductor_api::grammar::{self, Parsed, Problem};
 use konductor_api::job_plan::JobPlan;
 use konductor_api::options::{OnBusy, OnTimeout};
@@ -79,6 +79,7 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let job = job_part(pod, &annotated, &mut problems);
     let participation = PodPlan {
         hold: job.hold.max(annotated.parsed.options.hold),
+        section: if job.set.is_empty() { annotated.parsed.section.clone() } else { job.section },
         job: job.set,
         pod: annotated.parsed.set.clone(),
         options: annotated.parsed.options,
@@ -141,10 +142,15 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let mut problems: Vec<_> = finalizers(job, &[]).into_iter().chain(finalizers(job, &TEMPLATE)).collect();
     let own = Annotated::read(job, &[], &mut problems);
     let pods = Annotated::read(job, &TEMPLATE, &mut problems);
-    let plan = JobPlan { set: own.parsed.set.clone(), hold: own.parsed.options.hold };
+    let plan = JobPlan {
+        set: own.parsed.set.clone(),
+        section: own.parsed.section.clone(),
+        hold: own.parsed.options.hold,
+    };
     let marker = plan.to_string();
     let participation = PodPlan {
         hold: plan.hold.max(pods.parsed.options.hold),
+        section: if plan.set.is_empty() { pods.parsed.section.clone() } else { plan.section },
         job: plan.set,
         pod: pods.parsed.set.clone(),
         options: pods.parsed.options,
@@ -232,6 +238,7 @@ fn conflicts(participation: &PodPlan, pods: &Annotated) -> Vec<Problem> {
     if pods.parsed.opted_out && !participation.job.is_empty() && pods.map.contains_key(JOB_PLAN) {
         problems.push(pods.opted_out_beside(&format!("{}[{JOB_PLAN}]", pods.path)));
     }
+    problems.extend(two_sections(participation, pods));
     for part in participation.pod.entries() {
         let (primitive, annotation) = (&part.primitive, part.annotation());
         let on_job = participation.job.entries().iter().find(|other| other.primitive == *primitive);
@@ -267,6 +274,21 @@ fn conflicts(participation: &PodPlan, pods: &Annotated) -> Vec<Problem> {
         });
     }
     problems
+}
+
+/// A pod has one critical section, whoever takes part.
+fn two_sections(participation: &PodPlan, pods: &Annotated) -> Option<Problem> {
+    let both = !participation.job.is_empty() && !participation.pod.is_empty();
+    let section = Some(&participation.section).filter(|section| both && **section != pods.parsed.section)?;
+    let said =
+        if section.is_everything() { "it does not say so".to_owned() } else { format!("it says {section}") };
+    Some(Problem {
+        path: format!("{}[{CONTAINERS}]", pods.path),
+        reason: format!(
+            "the Job takes part too, and there {said}: the critical section of a pod is one and the same"
+        ),
+        example: format!("the same {CONTAINERS} on the Job and on its pod template"),
+    })
 }
 
 /// Gates before wait groups before …

@@ -9,6 +9,7 @@
 mod support;
 
 mod barrier;
+mod critical;
 mod evidence;
 mod facts;
 mod gate;

@@ -423,7 +423,7 @@ impl World {
             job.made += 1;
             let policy = if job.restarts_failures { "OnFailure" } else { "Never" };
             let hold = if job.gated { Hold::SchedulingGate } else { Hold::InitContainer };
-            let plan = JobPlan { set: job.plan.clone(), hold };
+            let plan = JobPlan { set: job.plan.clone(), hold, ..JobPlan::default() };
             let sketch = pod(&pod_name).policy(policy).of_job(name).annotation(JOB_PLAN, &plan.to_string());
             let sketch = if job.gated { sketch.gates(&OUR_GATE) } else { sketch };
             self.add_pod(sketch, 1, job.restarts_failures, Some(&job), job.made);

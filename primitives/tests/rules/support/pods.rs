@@ -318,6 +318,10 @@ impl PodSketch {
         self.set_init(status(name, Some("init-1"), ended(Some("init-1"), 5, 6, code)))
     }
 
+    pub(crate) fn init_runs(self, name: &str, since: i64) -> Self {
+        self.set_init(status(name, Some("init-1"), running(since)))
+    }
+
     /// That container runs; `id` is its run's.
     pub(crate) fn runs(self, name: &str, id: &str, since: i64) -> Self {
         self.set(status(name, Some(id), running(since))).phase("Running")

@@ -1,0 +1,47 @@
+//! Critical: the containers of a pod that what it holds is for.
+//!
+//! Pure, over one object version. Named by `konductor.io/containers`, else all app containers. What must stay true: what
+//! cannot be found in the pod is unknown and proves nothing, so that nobody is released by the end of something else.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use konductor_api::section::Section;
+
+/// The critical containers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Critical<'a> {
+    /// App containers, at least one.
+    Apps(Vec<&'a Container>),
+    /// One init container; the pod goes on after it.
+    Init(&'a Container),
+    /// It cannot be told which.
+    Unknown,
+}
+
+impl<'a> Critical<'a> {
+    /// Those of that pod.
+    pub fn of(pod: &'a Pod) -> Self {
+        let section = pod.metadata.annotations.as_ref().map_or_else(|| Some(Section::default()), Section::of);
+        match (section, &pod.spec) {
+            (Some(section), Some(spec)) => Self::among(&section, spec),
+            _ => Self::Unknown,
+        }
+    }
+
+    fn among(section: &Section, spec: &'a PodSpec) -> Self {
+        if let [name] = section.names()
+            && let Some(container) =
+                spec.init_containers.iter().flatten().find(|container| container.name == *name)
+        {
+            // A sidecar never ends by itself, so its end would prove nothing.
+            let sidecar = container.restart_policy.as_deref() == Some("Always");
+            return if sidecar { Self::Unknown } else { Self::Init(container) };
+        }
+        let apps: Vec<_> = spec
+            .containers
+            .iter()
+            .filter(|container| section.is_everything() || section.names_it(&container.name))
+            .collect();
+        let all_found = section.is_everything() || apps.len() == section.names().len();
+        if apps.is_empty() || !all_found { Self::Unknown } else { Self::Apps(apps) }
+    }
+}
