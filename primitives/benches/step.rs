@@ -43,7 +43,10 @@ fn waiting(number: usize) -> Pod {
             "uid": format!("{number:08x}-0000-4000-8000-000000000000"),
             "creationTimestamp": "2030-06-01T11:00:00Z",
             "resourceVersion": "1",
-            "annotations": {"konductor.io/semaphore": "limit"},
+            "annotations": {
+                "konductor.io/semaphore": "limit",
+                "konductor.io/queued": format!("2030-06-01T11:00:00.{number:06}Z"),
+            },
         },
         "spec": {
             "nodeName": "node-a",

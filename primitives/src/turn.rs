@@ -7,8 +7,8 @@
 //! who could have entered (`PriorityRespected`), unless the kind's rule says so.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 
+use foldhash::fast::FixedState;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::conditions::reason;
@@ -192,7 +192,7 @@ fn part<'a, P>(
     holders: &[Holder],
 ) -> (Vec<Option<Waiting<'a>>>, Vec<Waiting<'a>>) {
     // Without random: the same snapshot gives the same step.
-    let places: HashMap<&str, usize, BuildHasherDefault<DefaultHasher>> =
+    let places: HashMap<&str, usize, FixedState> =
         holders.iter().enumerate().map(|(place, holder)| (holder.uid.as_str(), place)).collect();
     let mut known = vec![None; holders.len()];
     let mut line = Vec::new();
