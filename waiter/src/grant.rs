@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! v1 <pod UID> <run> <waiter startedAt> go
+//! v1 <pod UID> <run> <waiter startedAt> skip <reason until the end of the line>
 //! v1 <pod UID> <run> <waiter startedAt> deny <code> <reason until the end of the line>
 //! v1 <pod UID> <run> <waiter startedAt> released
 //! ```
@@ -61,6 +62,11 @@ pub struct Grant {
 pub enum Verdict {
     /// The pod may start.
     Go,
+    /// The pod may start, and what it would do once has been done: its wrapped containers end at once.
+    Skip {
+        /// A sentence for people: one line, at most [`MAX_REASON_BYTES`], not empty.
+        reason: String,
+    },
     /// The pod may never start.
     Deny {
         /// 1 to [`MAX_CODE`].
@@ -89,6 +95,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Go => formatter.write_str("go"),
+            Self::Skip { reason } => write!(formatter, "skip {}", one_line(reason)),
             Self::Deny { code, reason } => {
                 write!(formatter, "deny {} {}", (*code).clamp(1, MAX_CODE), one_line(reason))
             }
@@ -137,12 +144,16 @@ impl FromStr for Verdict {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Some(reason) = text.strip_prefix("skip ") {
+            let reason = one_line_only(reason)?;
+            return Ok(Self::Skip { reason });
+        }
         let denial = match text {
             "go" => return Ok(Self::Go),
             "released" => return Ok(Self::Released),
-            other => {
-                other.strip_prefix("deny ").ok_or(ParseError("it says neither go, deny nor released"))?
-            }
+            other => other
+                .strip_prefix("deny ")
+                .ok_or(ParseError("it says neither go, skip, deny nor released"))?,
         };
         let (code, reason) =
             denial.split_once(' ').ok_or(ParseError("a denial needs a code and a reason"))?;
@@ -150,10 +161,22 @@ impl FromStr for Verdict {
             .and_then(|code| u8::try_from(code).ok())
             .filter(|code| (1..=MAX_CODE).contains(code))
             .ok_or(ParseError("the code of a denial is a number from 1 to 63"))?;
-        if reason != one_line(reason) {
-            return Err(ParseError("the reason of a denial is one line of at most 512 bytes"));
-        }
-        Ok(Self::Deny { code, reason: reason.to_owned() })
+        Ok(Self::Deny { code, reason: one_line_only(reason)? })
+    }
+}
+
+fn one_line_only(reason: &str) -> Result<String, ParseError> {
+    if reason == one_line(reason) {
+        Ok(reason.to_owned())
+    } else {
+        Err(ParseError("a reason is one line of at most 512 bytes"))
+    }
+}
+
+impl Verdict {
+    /// Does it let the pod start?
+    pub const fn opens(&self) -> bool {
+        matches!(self, Self::Go | Self::Skip { .. })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Is this verdict for this run of this waiter?
 //!
-//! Pure: text, own identity and own start in, [`Standing`] out. What must stay true: [`Standing::Go`] needs our pod's
-//! UID, a run above the used one, and a start that is our own; when in doubt the answer is to wait.
+//! Pure: text, own identity and own start in, [`Standing`] out. What must stay true: [`Standing::Go`] and
+//! [`Standing::Skip`] need our pod's UID, a run above the used one, and a start that is our own; when in doubt the answer is to wait.
 
 use std::fmt;
 
@@ -43,6 +43,13 @@ pub enum Standing {
     Early(u64),
     /// We may start, once the mark is written.
     Go(u64),
+    /// The same, but what is done once was done already.
+    Skip {
+        /// The run.
+        run: u64,
+        /// By whom.
+        reason: String,
+    },
     /// We may never start.
     Denied {
         /// See [`crate::grant`].
@@ -73,6 +80,7 @@ pub fn judge(text: &str, myself: &Myself, used: u64) -> Standing {
     } else {
         match grant.verdict {
             Verdict::Go => Standing::Go(grant.run),
+            Verdict::Skip { reason } => Standing::Skip { run: grant.run, reason },
             Verdict::Deny { code, reason } => Standing::Denied { code, reason },
             Verdict::Released => Standing::Released(grant.run),
         }
@@ -106,6 +114,12 @@ impl fmt::Display for Standing {
                 write!(formatter, "granted (run {run}): waiting until the kubelet knows the tokens as well")
             }
             Self::Go(run) => write!(formatter, "granted (run {run}): the next container starts"),
+            Self::Skip { run, reason } => {
+                write!(
+                    formatter,
+                    "granted (run {run}): the next container starts and does nothing, for {reason}"
+                )
+            }
             Self::Denied { reason, .. } => write!(formatter, "denied: {reason}"),
         }
     }
@@ -149,6 +163,9 @@ mod tests {
         assert_eq!(seen("ours", 1, START, deny(), 1), Standing::Used(1));
         assert_eq!(seen("ours", 2, START, deny(), 1), Standing::Denied { code: 1, reason: "no".to_owned() });
         assert_eq!(seen("ours", 2, START, Verdict::Released, 1), Standing::Released(2));
+        let skip = || Verdict::Skip { reason: "done".to_owned() };
+        assert_eq!(seen("ours", 1, START, skip(), 1), Standing::Used(1));
+        assert_eq!(seen("ours", 2, START, skip(), 1), Standing::Skip { run: 2, reason: "done".to_owned() });
     }
 
     #[test]

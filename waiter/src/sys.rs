@@ -1,14 +1,14 @@
-//! The system calls that std does not offer: signalfd, inotify, poll (and the time, which std offers at
-//! half a kilobyte).
+//! The system calls that std does not offer: signalfd, inotify, poll (and exec and the time, which std offers at kilobytes).
 //!
 //! The only file with unsafe code. What must stay true: every function is safe to call with any argument, and every
 //! descriptor that leaves it is owned.
 #![allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// The events that a swap of the kubelet's `..data` link, or a plain write, makes in a directory.
 const EVENTS: u32 = libc::IN_CREATE
@@ -62,6 +62,19 @@ pub(crate) fn wait_readable(descriptors: &[BorrowedFd<'_>], timeout_milliseconds
     unsafe {
         libc::poll(entries.as_mut_ptr(), count, timeout_milliseconds);
     }
+}
+
+/// Becomes that program, found as a shell finds it; returns only if that failed.
+pub(crate) fn execute(command: &[OsString]) -> io::Error {
+    let texts: Result<Vec<_>, _> = command.iter().map(|text| CString::new(text.as_bytes())).collect();
+    let Ok(texts) = texts else { return io::ErrorKind::InvalidInput.into() };
+    let Some(name) = texts.first() else { return io::ErrorKind::InvalidInput.into() };
+    let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    // SAFETY: the array ends with a null pointer, and it and its C strings outlive the call.
+    unsafe {
+        libc::execvp(name.as_ptr(), pointers.as_ptr());
+    }
+    io::Error::last_os_error()
 }
 
 /// Seconds since 1970.

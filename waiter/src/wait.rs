@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 use crate::judge::{Myself, Standing, judge};
 use crate::mark::Mark;
+use crate::once::{Decision, Once};
 use crate::watch::Watch;
 use crate::{rfc3339, sys, text};
 
@@ -21,14 +22,19 @@ const SOON: i32 = 1_000;
 const HELP: &str = "\
 Waits until the operator of Konductor lets this pod start. It runs as an init container that Konductor's webhook injects.
 
-Usage: konductor-wait [--grant PATH] [--state DIR]
+Usage: konductor-wait [--grant PATH] [--state DIR] [--once DIR]
+       konductor-wait once [--once DIR] -- COMMAND [ARGUMENT]...
 
   --grant PATH   the file with the verdict [default: /konductor/grant]
   --state DIR    where used verdicts are remembered [default: /konductor-state]
+  --once DIR     where this program and the decision are left for containers that do something once [once: /konductor-once]
+
+The second form runs the command if this pod is the one that does it, and else ends with 0.
 
 Environment: KONDUCTOR_POD_UID (needed), KONDUCTOR_POD_NAME, KONDUCTOR_POD_NAMESPACE, KONDUCTOR_WAITS_FOR, KONDUCTOR_SINCE,
 KONDUCTOR_SETTLE_MS (how long after its start it goes on waiting although it was granted [default: 0]).
-Exit code: 0 granted, 65 to 127 denied for good, 130 or 143 ended by a signal, 2 wrong usage.";
+Exit code: 0 granted, 65 to 127 denied for good, 130 or 143 ended by a signal, 2 wrong usage. Of the second form: that of
+the command, 0 if there is nothing to do, 125 if that is not known, 126 or 127 if the command cannot be run.";
 
 /// What to wait for, and on whose behalf.
 #[derive(Clone, Debug)]
@@ -36,6 +42,7 @@ pub struct Wait {
     // Paths are text here: printing a Path links a kilobyte and a half.
     grant: String,
     mark: Mark,
+    once: Option<Once>,
     myself: Myself,
     greeting: String,
     /// In milliseconds, as [`sys::ticks`] has them.
@@ -64,18 +71,21 @@ impl Wait {
         now: i64,
     ) -> Result<Option<Self>, String> {
         let (mut grant, mut state) = ("/konductor/grant".to_owned(), "/konductor-state".to_owned());
+        let mut once = None;
         while let Some(argument) = arguments.next() {
             let (flag, value) = match argument.split_once('=') {
                 Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
                 None => (argument, None),
             };
-            let target = match flag.as_str() {
-                "--grant" => &mut grant,
-                "--state" => &mut state,
+            let mut value =
+                || value.clone().or_else(|| arguments.next()).ok_or(format!("{flag} needs a value"));
+            match flag.as_str() {
+                "--grant" => grant = value()?,
+                "--state" => state = value()?,
+                "--once" => once = Some(Once::new(value()?)),
                 "--help" | "-h" => return Ok(None),
                 other => return Err(format!("{other} is unknown")),
-            };
-            *target = value.or_else(|| arguments.next()).ok_or(format!("{flag} needs a value"))?;
+            }
         }
         let known = |name: &str| variable(name).filter(|value| !value.is_empty());
         let pod_uid = known("KONDUCTOR_POD_UID")
@@ -93,6 +103,7 @@ impl Wait {
         Ok(Some(Self {
             grant,
             mark: Mark::new(state),
+            once,
             myself: Myself { pod_uid, started_at: now },
             settled_at: sys::ticks().saturating_add(settle),
             greeting: format!(
@@ -107,18 +118,23 @@ impl Wait {
         let mut watch = Watch::new(self.grant.as_ref());
         say(&self.greeting);
         let mut seen = Standing::Ungranted;
+        let mut prepared = false;
         loop {
             if let Some(signal) = watch.signal() {
                 say("asked to stop before it was granted");
                 return signal.0;
             }
-            let standing = self.look();
+            let standing = if let Err(problem) = self.prepare(&mut prepared) {
+                Standing::Unreadable(problem)
+            } else {
+                self.look()
+            };
             let changed = standing != seen;
             if changed {
                 say(&standing.to_string());
             }
             match standing {
-                Standing::Go(_) => return 0,
+                Standing::Go(_) | Standing::Skip { .. } => return 0,
                 Standing::Denied { code, .. } => return DENIED.saturating_add(code),
                 waiting => seen = waiting,
             }
@@ -128,6 +144,15 @@ impl Wait {
                 _ => i32::MAX,
             });
         }
+    }
+
+    /// Once, and before anything is judged: what an earlier run decided is no longer so.
+    fn prepare(&self, prepared: &mut bool) -> Result<(), String> {
+        if !*prepared {
+            self.once.as_ref().map_or(Ok(()), Once::prepare)?;
+            *prepared = true;
+        }
+        Ok(())
     }
 
     /// Where we stand. `Go` only after its mark is on disk.
@@ -149,11 +174,26 @@ impl Wait {
         match standing {
             // Not marked as used: it may still be withdrawn.
             Standing::Go(run) if self.unsettled() > 0 => Standing::Early(run),
-            Standing::Go(run) => match self.mark.set(run) {
-                Ok(()) => standing,
-                Err(problem) => Standing::Unreadable(problem),
-            },
+            Standing::Go(run) => self.passes(run, &Decision::Run, standing),
+            Standing::Skip { run, ref reason } => {
+                self.passes(run, &Decision::Skip(reason.clone()), standing.clone())
+            }
             other => other,
+        }
+    }
+
+    /// The decision first: whoever finds the mark finds the decision, too.
+    fn passes(&self, run: u64, decision: &Decision, standing: Standing) -> Standing {
+        let written = match (&self.once, decision) {
+            (Some(once), decision) => once.decide(decision),
+            (None, Decision::Run) => Ok(()),
+            (None, Decision::Skip(_)) => {
+                Err("the verdict says skip, and nothing here is done once".to_owned())
+            }
+        };
+        match written.and_then(|()| self.mark.set(run)) {
+            Ok(()) => standing,
+            Err(problem) => Standing::Unreadable(problem),
         }
     }
 }

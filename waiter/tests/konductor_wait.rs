@@ -80,10 +80,15 @@ impl Volumes {
     }
 
     fn start_with(&self, variables: &[(&str, &str)]) -> Waiter {
+        self.start_as(variables, &[])
+    }
+
+    fn start_as(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Waiter {
         let mut child = Command::new(env!("CARGO_BIN_EXE_konductor-wait"))
             .arg("--grant")
             .arg(self.grant().join("grant"))
             .arg(format!("--state={}", self.root.join("state").display()))
+            .args(arguments)
             .env("KONDUCTOR_POD_UID", UID)
             .env("KONDUCTOR_POD_NAME", "trainer-x7k2p")
             .env("KONDUCTOR_POD_NAMESPACE", "ml")
@@ -347,6 +352,89 @@ fn a_signal_comes_before_a_verdict() {
     volumes.go(1);
     waiter.signal("CONT");
     assert_eq!(waiter.ends().1, 143);
+    assert!(!volumes.mark().exists());
+}
+
+/// A waiter that has left behind what containers that do something once need, and where.
+fn prepares(volumes: &Volumes) -> (Waiter, PathBuf) {
+    let directory = volumes.root.join("once");
+    fs::create_dir_all(&directory).unwrap();
+    let _ = fs::remove_file(directory.join("konductor-wait"));
+    let waiter = volumes.start_as(&[], &["--once", directory.to_str().unwrap()]);
+    let started = Instant::now();
+    while !directory.join("konductor-wait").exists() {
+        assert!(started.elapsed() < DEADLINE, "nothing was left in {}", directory.display());
+        std::thread::yield_now();
+    }
+    (waiter, directory)
+}
+
+/// What a container prints that is wrapped by what lies there, and how it ends.
+fn wrapped(directory: &Path, command: &[&str]) -> (String, i32) {
+    let output = Command::new(directory.join("konductor-wait"))
+        .args(["once", "--once", directory.to_str().unwrap(), "--"])
+        .args(command)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.code().unwrap())
+}
+
+#[test]
+fn after_go_what_is_wrapped_runs_with_its_own_output_and_exit_code() {
+    let volumes = Volumes::mounted();
+    let (waiter, directory) = prepares(&volumes);
+    assert_eq!(wrapped(&directory, &["true"]).1, 125, "too early: nothing runs");
+    volumes.go(1);
+    assert_eq!(waiter.ends().1, 0);
+    let (said, code) = wrapped(&directory, &["sh", "-c", "echo \"$0,$1,\"; exit 3", "a b", ""]);
+    assert_eq!((said.as_str(), code), ("a b,,\n", 3));
+    assert_eq!(wrapped(&directory, &["/does/not/exist"]).1, 127);
+    assert_eq!(wrapped(&directory, &[directory.to_str().unwrap()]).1, 126);
+    assert_eq!(wrapped(&directory, &[]).1, 125);
+}
+
+#[test]
+fn after_skip_what_is_wrapped_ends_at_once_and_says_why() {
+    let volumes = Volumes::mounted();
+    let (waiter, directory) = prepares(&volumes);
+    let reason = "once/app-init was executed by pod/web-1 already".to_owned();
+    volumes.tell(UID, 1, now(), Verdict::Skip { reason: reason.clone() });
+    let (said, code) = waiter.ends();
+    assert_eq!(code, 0);
+    assert!(said[0].ends_with(&format!("does nothing, for {reason}")), "{said:?}");
+    assert_eq!(mark(&volumes), "1\n");
+    assert_eq!(wrapped(&directory, &["false"]), (format!("konductor: nothing to do, {reason}\n"), 0));
+}
+
+#[test]
+fn a_run_takes_back_what_an_earlier_run_decided() {
+    let volumes = Volumes::mounted();
+    let (waiter, directory) = prepares(&volumes);
+    volumes.go(1);
+    assert_eq!(waiter.ends().1, 0);
+    assert_eq!(wrapped(&directory, &["true"]).1, 0);
+    let (mut again, directory) = prepares(&volumes);
+    again.waits_saying("was used by an earlier run");
+    assert_eq!(wrapped(&directory, &["true"]).1, 125);
+    volumes.go(2);
+    assert_eq!(again.ends().1, 0);
+    assert_eq!(wrapped(&directory, &["true"]).1, 0);
+}
+
+#[test]
+fn what_cannot_be_left_or_obeyed_lets_nothing_through() {
+    let volumes = Volumes::mounted();
+    let mut waiter = volumes.start_as(&[], &["--once", "/does/not/exist"]);
+    waiter.waits_saying("cannot be prepared");
+    volumes.go(1);
+    waiter.signal("TERM");
+    assert_eq!(waiter.ends().1, 143);
+    volumes.tell(UID, 1, now(), Verdict::Skip { reason: "done".to_owned() });
+    let mut plain = volumes.start();
+    plain.waits_saying("nothing here is done once");
+    plain.signal("TERM");
+    assert_eq!(plain.ends().1, 143);
     assert!(!volumes.mark().exists());
 }
 
