@@ -84,6 +84,8 @@ pub mod reason {
     pub const DENIED: &str = "Denied";
     /// On pods, `Granted=True`.
     pub const GRANTED: &str = "Granted";
+    /// The pod starts, and what it would do once was done already.
+    pub const SKIPPED: &str = "Skipped";
     /// On Jobs, `FailureTarget=True`: what the Job waits for can never come true.
     pub const JOB_DENIED: &str = "KonductorDenied";
     /// On Jobs, `FailureTarget=True`: the Job has waited for as long as it may.

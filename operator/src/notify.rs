@@ -292,11 +292,11 @@ fn verdict_patch(pod: &PodFacts, grant: &Grant, tokens: &[(usize, String)], hold
         tokens.iter().map(|(place, token)| (annotations::token(*place), token.clone())).collect();
     annotations.insert(GRANT.to_owned(), grant.to_string());
     metadata["annotations"] = json!(annotations);
+    if grant.verdict.opens() && holds {
+        metadata["finalizers"] = json!([FINALIZER]);
+    }
     let condition = match &grant.verdict {
         Verdict::Go => {
-            if holds {
-                metadata["finalizers"] = json!([FINALIZER]);
-            }
             let told: Vec<_> = tokens.iter().map(|(_, token)| token.as_str()).collect();
             let message = if told.is_empty() {
                 "everything it waited for is open".to_owned()
@@ -304,6 +304,10 @@ fn verdict_patch(pod: &PodFacts, grant: &Grant, tokens: &[(usize, String)], hold
                 format!("everything it waits for is its own; token {}", told.join(", "))
             };
             granted_condition(pod, true, conditions::reason::GRANTED, &message)
+        }
+        Verdict::Skip { reason } => {
+            let message = format!("it starts, and what it would do once is skipped: {reason}");
+            granted_condition(pod, true, conditions::reason::SKIPPED, &message)
         }
         Verdict::Deny { reason, .. } => granted_condition(pod, false, conditions::reason::DENIED, reason),
         Verdict::Released => Value::Null,
@@ -335,6 +339,7 @@ pub(crate) fn granted_of(pod: &PodFacts) -> Option<&k8s_openapi::api::core::v1::
 fn announce_verdict(context: &Context, pod: &Pod, plan: &PodPlan, grant: &Grant) {
     let (warning, reason, note) = match &grant.verdict {
         Verdict::Go => (false, "Admitted", format!("may start: {plan}")),
+        Verdict::Skip { reason } => (false, "Admitted", format!("may start, and skips its once: {reason}")),
         Verdict::Deny { reason, .. } => (true, "Denied", reason.clone()),
         Verdict::Released => return,
     };

@@ -15,7 +15,7 @@ use konductor_api::job_plan::JobPlan;
 use konductor_api::ledger::{Evidence, ToldPod};
 use konductor_api::members::MemberKey;
 use konductor_api::options::Options;
-use konductor_waiter::grant::Grant;
+use konductor_waiter::grant::{Grant, Verdict};
 
 use crate::evidence::{self, End, WaiterRun};
 use crate::gated::{self, Gated};
@@ -183,19 +183,28 @@ impl PodFacts {
     }
 
     /// The start of the waiter run that could be told something right now: it waits, on a node that is alive, nobody
-    /// has asked for its deletion, and it is understood.
+    /// has asked for its deletion, and it is understood. A run that was told to skip will pass on that at any moment, and
+    /// do nothing: what it were told later would stand for work that nobody does.
     pub fn can_be_told(&self) -> Option<Timestamp> {
         match self.waiter {
             WaiterRun::Running(started_at)
                 if self.node_state == NodeState::Alive
                     && !self.deleting
                     && self.understood
-                    && self.terminal.is_none() =>
+                    && self.terminal.is_none()
+                    && !self.skips(started_at) =>
             {
                 Some(started_at)
             }
             _ => None,
         }
+    }
+
+    /// Was that run of its waiter told to skip?
+    fn skips(&self, started_at: Timestamp) -> bool {
+        self.grant.as_ref().is_some_and(|grant| {
+            grant.waiter_started_at == started_at.as_second() && matches!(grant.verdict, Verdict::Skip { .. })
+        })
     }
 
     /// Does nothing but our scheduling gate keep it from taking a node? Then it may take what it waits for, and cannot be

@@ -10,7 +10,6 @@ use konductor_api::ledger::{ParticipantKind, ToldPod};
 use konductor_api::members::MemberKey;
 use konductor_api::options::{OnTimeout, Options};
 use konductor_api::participation::Role;
-use konductor_waiter::grant::Verdict;
 
 use crate::facts::{JobFacts, Needs, PodFacts};
 use crate::looked::{Looked, Target};
@@ -152,7 +151,7 @@ impl Participant {
     /// Has its patience ended before it was told anything? Then it is told so, and takes nothing any more.
     pub fn gave_up(&self, now: Timestamp) -> bool {
         let told = |pod: &PodFacts| {
-            pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict == Verdict::Go)
+            pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict.opens())
         };
         self.options.on_timeout != OnTimeout::Proceed
             && self.deadline().is_some_and(|deadline| deadline <= now)

@@ -42,7 +42,7 @@ pub enum Telling {
     Nothing,
     /// It waits for that entry; a sentence for people.
     Wait(Wait),
-    /// It may start.
+    /// It may start: go, or skip if what it would do once has been done.
     Go {
         /// The verdict.
         grant: Grant,
@@ -227,7 +227,7 @@ pub fn telling<'a>(
         return Telling::Nothing;
     }
     let own = Who::pod(pod, plan);
-    let mut wait = None;
+    let (mut wait, mut verdict) = (None, Verdict::Go);
     let (mut tokens, mut highest_run) = (Vec::new(), None);
     for entry in plan.entries() {
         let who = match job {
@@ -251,6 +251,11 @@ pub fn telling<'a>(
                 return deny(NEVER, message);
             }
             Entrance::Never { message } => Some((reason::DENIED, message)),
+            // A pod starts all the same, and its wrapped containers end at once.
+            Entrance::Done { message } if !entry.by_job => {
+                verdict = Verdict::Skip { reason: message };
+                None
+            }
             Entrance::Next { message } | Entrance::Done { message } => Some((reason::WAITING, message)),
             // It becomes a member on its own; nobody is in its way.
             Entrance::Closed { reason, message, .. } if !entry.role.waits() => Some((reason, message)),
@@ -273,8 +278,7 @@ pub fn telling<'a>(
         return Telling::Lift { message: "everything it waits for is open or its own".to_owned() };
     };
     // Where nothing is held there is no ledger to count runs: the pod's own annotation does.
-    let told_go =
-        |grant: &&Grant| grant.verdict == Verdict::Go && highest_run.is_none_or(|run| run <= grant.run);
+    let told_go = |grant: &&Grant| grant.verdict.opens() && highest_run.is_none_or(|run| run <= grant.run);
     if known.as_ref().is_some_and(told_go) {
         return Telling::Nothing;
     }
@@ -283,7 +287,7 @@ pub fn telling<'a>(
         // The ledger is behind what the pod was told; the next step raises its number.
         return Telling::Nothing;
     }
-    Telling::Go { grant: grant(pod, run, waiter_started_at.as_second(), Verdict::Go), tokens }
+    Telling::Go { grant: grant(pod, run, waiter_started_at.as_second(), verdict), tokens }
 }
 
 fn deny(pod: &PodFacts, waiter_started_at: Timestamp, code: u8, reason: String) -> Grant {
@@ -314,9 +318,8 @@ pub fn telling_job<'a>(
     committed: impl Fn(&PrimitiveRef) -> Committed<'a>,
     now: Timestamp,
 ) -> JobTelling {
-    let told = |pod: &PodFacts| {
-        pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict == Verdict::Go)
-    };
+    let told =
+        |pod: &PodFacts| pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict.opens());
     if pods.iter().any(told) {
         return JobTelling::Nothing;
     }

@@ -9,6 +9,7 @@ use konductor_api::participation::PodPlan;
 use serde_json::Value;
 
 use crate::object::{list, name, text};
+use crate::once::{self, Wrap};
 use crate::section::{self, Field, Found};
 use crate::tokens;
 use crate::waiter::{self, Settings};
@@ -36,6 +37,8 @@ pub struct Edit {
     pub place: usize,
     /// Variables, to be appended.
     pub variables: Vec<Value>,
+    /// What makes it run once.
+    pub wrap: Wrap,
 }
 
 /// Where things stand, as people read it.
@@ -57,12 +60,13 @@ pub fn inject(
     let expected = waiter::container(settings, plan, spec);
     let init_containers = list(spec, &["initContainers"]);
     let there = init_containers.iter().any(|container| name(container) == WAITER_CONTAINER);
-    let mut problems = reserved_containers(spec, &expected, paths.spec);
-    let volumes = volumes(spec, there, &mut problems, paths.spec);
+    let mut problems = Vec::new();
     let section = section::find(spec, plan, paths).unwrap_or_else(|found| {
         problems.push(found);
         Found::default()
     });
+    problems.extend(reserved_containers(spec, &expected, plan, &section, paths.spec));
+    let volumes = volumes(spec, plan, there, &mut problems, paths.spec);
     problems.extend(comes_too_late(init_containers, &section, paths.spec));
     let edits = edits(spec, plan, &section, paths).unwrap_or_else(|found| {
         problems.extend(found);
@@ -102,16 +106,23 @@ fn place(init_containers: &[Value], section: &Found) -> usize {
 }
 
 /// Containers under our name that are not ours, and containers that mount our volumes.
-fn reserved_containers(spec: &Value, expected: &Value, path: &str) -> Vec<Problem> {
+fn reserved_containers(
+    spec: &Value,
+    expected: &Value,
+    plan: &PodPlan,
+    section: &Found,
+    path: &str,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut waiters = 0;
-    for field in ["initContainers", "containers"] {
-        for (index, container) in list(spec, &[field]).iter().enumerate() {
-            let path = format!("{path}.{field}[{index}]");
+    for field in [Field::Init, Field::Apps] {
+        for (index, container) in list(spec, &[field.as_str()]).iter().enumerate() {
+            let path = format!("{path}.{}[{index}]", field.as_str());
+            let wrapped = once::is_asked(plan) && section.field == field && section.places.contains(&index);
             if name(container) == WAITER_CONTAINER {
                 waiters += 1;
                 let differences = match field {
-                    "initContainers" if waiters == 1 => waiter::differences(container, expected),
+                    Field::Init if waiters == 1 => waiter::differences(container, expected),
                     _ => vec!["its place".to_owned()],
                 };
                 if !differences.is_empty() {
@@ -128,12 +139,12 @@ fn reserved_containers(spec: &Value, expected: &Value, path: &str) -> Vec<Proble
                 continue;
             }
             for (number, mount) in list(container, &["volumeMounts"]).iter().enumerate() {
-                if waiter::is_reserved_volume(name(mount)) {
+                if waiter::is_reserved_volume(name(mount)) && !(wrapped && once::is_ours(mount)) {
                     problems.push(Problem {
                         path: format!("{path}.volumeMounts[{number}]"),
                         reason: format!(
-                            "the volume {} belongs to {WAITER_CONTAINER} alone: another container could write what \
-                             the waiter relies on",
+                            "the volume {} belongs to {WAITER_CONTAINER}: another container could write what it \
+                             relies on",
                             name(mount)
                         ),
                         example: "remove the mount; an app reads its token from KONDUCTOR_TOKEN".to_owned(),
@@ -153,10 +164,16 @@ fn told(differences: &[String]) -> String {
 }
 
 /// The volumes to add. Under our names there may be ours only, and only beside our container.
-fn volumes(spec: &Value, waiter_is_there: bool, problems: &mut Vec<Problem>, path: &str) -> Vec<Value> {
+fn volumes(
+    spec: &Value,
+    plan: &PodPlan,
+    waiter_is_there: bool,
+    problems: &mut Vec<Problem>,
+    path: &str,
+) -> Vec<Value> {
     let found = list(spec, &["volumes"]);
     let mut missing = Vec::new();
-    for expected in waiter::volumes() {
+    for expected in waiter::volumes(plan) {
         let mut seen = false;
         for (index, volume) in found.iter().enumerate().filter(|(_, volume)| name(volume) == name(&expected))
         {
@@ -185,15 +202,21 @@ fn edits(spec: &Value, plan: &PodPlan, section: &Found, paths: Paths<'_>) -> Res
     let field = section.field;
     let containers = list(spec, &[field.as_str()]);
     let mut all = Vec::new();
-    let mut problems = Vec::new();
+    let once = once::is_asked(plan);
+    let mut problems: Vec<_> =
+        once.then(|| once::never_ends(spec, section, paths)).flatten().into_iter().collect();
     for (place, container) in
         section.places.iter().filter_map(|place| Some((*place, containers.get(*place)?)))
     {
         let path = format!("{}.{}[{place}]", paths.spec, field.as_str());
-        match tokens::missing(container, &wanted, &path) {
-            Ok(variables) if variables.is_empty() => {}
-            Ok(variables) => all.push(Edit { field, place, variables }),
-            Err(found) => problems.extend(found),
+        let variables = tokens::missing(container, &wanted, &path);
+        let wrap = if once { once::wrap(container, &path) } else { Ok(Wrap::default()) };
+        match (variables, wrap) {
+            (Ok(variables), Ok(wrap)) if variables.is_empty() && wrap.is_empty() => {}
+            (Ok(variables), Ok(wrap)) => all.push(Edit { field, place, variables, wrap }),
+            (variables, wrap) => {
+                problems.extend(variables.err().into_iter().flatten().chain(wrap.err()));
+            }
         }
     }
     if problems.is_empty() { Ok(all) } else { Err(problems) }
@@ -290,7 +313,7 @@ mod tests {
         let [edit] = injection.edits.as_slice() else { panic!("{:?}", injection.edits) };
         assert_eq!((edit.field, edit.place, edit.variables.len()), (Field::Init, 3, 2));
         // Another webhook may come between the two; nobody may put it before.
-        spec["volumes"] = json!(waiter::volumes());
+        spec["volumes"] = json!(waiter::volumes(&PodPlan::default()));
         let inits = spec["initContainers"].as_array_mut().unwrap();
         inits.insert(2, waiter.clone());
         assert_eq!(injected_for("migrate", &spec).unwrap().waiter, None);
@@ -328,7 +351,7 @@ mod tests {
     #[test]
     fn ours_is_recognised_and_a_second_one_is_refused() {
         let (_, waiter) = injected(&json!({})).unwrap().waiter.unwrap();
-        let mut spec = json!({"initContainers": [waiter], "volumes": waiter::volumes()});
+        let mut spec = json!({"initContainers": [waiter], "volumes": waiter::volumes(&PodPlan::default())});
         assert_eq!(injected(&spec), Ok(Injection::default()));
         spec["containers"] = json!([waiter]);
         assert_eq!(injected(&spec).unwrap_err()[0].path, "spec.containers[0]");

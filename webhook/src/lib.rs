@@ -1,7 +1,7 @@
 //! The mutating admission webhook: parse, plan, patch.
 //!
 //! Data passes through these rooms: [`review`] (what the API server asks, what it is told) -> [`plan`] (what should
-//! this object become, or what is wrong with it; [`waiter`], [`section`], [`tokens`] and [`containers`] say it for a pod's
+//! this object become, or what is wrong with it; [`waiter`], [`section`], [`tokens`], [`once`] and [`containers`] say it for a pod's
 //! containers, [`warnings`] what is legal but odd) -> [`patch`] (the change, on raw JSON). [`admit`] is the way through
 //! them; all of it is pure. Around it: [`names`] (which primitives exist, best effort), [`serve`] (HTTP),
 //! [`telemetry`], and [`run`], which ties them to a process.
@@ -16,6 +16,7 @@ pub mod containers;
 pub mod hold;
 pub mod names;
 mod object;
+pub mod once;
 pub mod patch;
 pub mod plan;
 pub mod review;

@@ -97,8 +97,14 @@ impl Editor {
 
     fn edit(&mut self, edit: &Edit) -> Result<(), PatchError> {
         let container = [Field("spec"), Field(edit.field.as_str()), Index(edit.place)];
-        let list = [&container[..], &[Field("env")]].concat();
-        edit.variables.iter().try_for_each(|variable| self.insert(&list, None, variable))
+        let list = |field| [&container[..], &[Field(field)]].concat();
+        for (place, word) in edit.wrap.words.iter().enumerate() {
+            self.insert(&list("command"), Some(place), word)?;
+        }
+        if let Some(mount) = &edit.wrap.mount {
+            self.insert(&list("volumeMounts"), None, mount)?;
+        }
+        edit.variables.iter().try_for_each(|variable| self.insert(&list("env"), None, variable))
     }
 
     /// Sets a field of the map at that path.
@@ -182,6 +188,7 @@ fn people(path: &[Step<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::once::Wrap;
 
     fn job(marker: &str) -> Becomes {
         Becomes::Job { marker: marker.to_owned(), queued: "now".to_owned() }
@@ -245,7 +252,8 @@ mod tests {
 
     #[test]
     fn lists_are_added_to_and_never_replaced() {
-        let edit = |field| Edit { field, place: 1, variables: vec![json!({"name": "T"})] };
+        let edit =
+            |field| Edit { field, place: 1, variables: vec![json!({"name": "T"})], wrap: Wrap::default() };
         let injection = Injection {
             waiter: Some((1, json!({"name": "waiter"}))),
             volumes: vec![json!({"name": "a"}), json!({"name": "b"})],

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use konductor_api::annotations::{self, CONTAINERS, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, ONCE};
+use konductor_api::annotations::{self, CONTAINERS, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT};
 use konductor_api::grammar::{self, Parsed, Problem};
 use konductor_api::job_plan::JobPlan;
 use konductor_api::options::{OnBusy, OnTimeout};
@@ -303,15 +303,9 @@ fn for_jobs_only(pods: &Annotated) -> Vec<Problem> {
     let skips = "a pod cannot be completed without having run; a Job can";
     let skip_on_timeout = options.on_timeout == OnTimeout::Skip;
     let skip_on_busy = options.on_busy == OnBusy::Skip;
-    let once = pods.parsed.set.entries().iter().find(|part| part.primitive.kind == Kind::Once);
     [
         skip_on_timeout.then(|| (ON_TIMEOUT, skips.to_owned(), format!("{ON_TIMEOUT}: fail"))),
         skip_on_busy.then(|| (ON_BUSY, skips.to_owned(), format!("{ON_BUSY}: fail"))),
-        once.map(|part| {
-            let reason = "in this version of Konductor a Job runs once, and not a pod: who comes second cannot be \
-                          completed without having run";
-            (ONCE, reason.to_owned(), format!("{ONCE}: {} on the Job, and not on its pod template", part.primitive.name))
-        }),
     ]
     .into_iter()
     .flatten()

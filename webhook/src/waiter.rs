@@ -1,4 +1,4 @@
-//! The injected container and its two volumes: what they are, and whether one that is there is ours.
+//! The injected container and its volumes: what they are, and whether one that is there is ours.
 //!
 //! Pure. What must stay true: the container passes the `restricted` Pod Security profile by itself, gets no
 //! credentials, and leaves the pod's quality-of-service class as it is; one that could let a pod start before its
@@ -18,6 +18,7 @@ use konductor_api::participation::PodPlan;
 use serde_json::{Value, json};
 
 use crate::object::{at, includes, list, name, text};
+use crate::once;
 
 /// The volume through which the grant comes.
 pub const GRANT_VOLUME: &str = "konductor-grant";
@@ -92,6 +93,12 @@ pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
             {"name": GRANT_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": true},
         ],
     });
+    if once::is_asked(plan) {
+        container["command"] = json!([BINARY, "--once", once::DIRECTORY]);
+        if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+            mounts.push(once::mount());
+        }
+    }
     // Tokens come with the grant, and the next container must find them: see `unsettled` in `konductor-waiter`.
     if plan.holds()
         && let Some(variables) = container["env"].as_array_mut()
@@ -110,18 +117,22 @@ pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
     container
 }
 
-/// The two volumes.
-pub fn volumes() -> [Value; 2] {
+/// Its volumes.
+pub fn volumes(plan: &PodPlan) -> Vec<Value> {
     let field = json!({"fieldPath": format!("metadata.annotations['{GRANT}']")});
-    [
+    let mut volumes = vec![
         json!({"name": GRANT_VOLUME, "downwardAPI": {"items": [{"path": "grant", "fieldRef": field}]}}),
         json!({"name": STATE_VOLUME, "emptyDir": {}}),
-    ]
+    ];
+    if once::is_asked(plan) {
+        volumes.push(once::volume());
+    }
+    volumes
 }
 
 /// Is it a name that belongs to us?
 pub(crate) fn is_reserved_volume(name: &str) -> bool {
-    name == GRANT_VOLUME || name == STATE_VOLUME
+    [GRANT_VOLUME, STATE_VOLUME, once::VOLUME].contains(&name)
 }
 
 /// A variable that shows a field of the pod.
@@ -152,9 +163,9 @@ pub(crate) fn differences(actual: &Value, expected: &Value) -> Vec<String> {
 /// Does a volume under one of our names differ from ours?
 pub(crate) fn is_other_volume(actual: &Value, expected: &Value) -> bool {
     let fields = actual.as_object().map_or(0, |map| map.values().filter(|value| !value.is_null()).count());
-    // A medium would be memory, which a reboot wipes.
-    let medium = text(actual, &["emptyDir", "medium"]).unwrap_or_default();
-    fields != 2 || !medium.is_empty() || !includes(actual, expected)
+    // Memory, which a reboot wipes, only where it is meant.
+    let medium = |volume| text(volume, &["emptyDir", "medium"]).unwrap_or_default().to_owned();
+    fields != 2 || medium(actual) != medium(expected) || !includes(actual, expected)
 }
 
 fn variable_differences(actual: &[Value], expected: &[Value]) -> Vec<String> {
@@ -324,10 +335,10 @@ mod tests {
 
     #[test]
     fn a_volume_is_ours_with_defaults_and_not_in_memory() {
-        let [mut grant, mut state] = volumes();
+        let [mut grant, mut state] = volumes(&PodPlan::default()).try_into().unwrap();
         grant["downwardAPI"]["defaultMode"] = json!(420);
         grant["downwardAPI"]["items"][0]["fieldRef"]["apiVersion"] = json!("v1");
-        let [expected_grant, expected_state] = volumes();
+        let [expected_grant, expected_state]: [Value; 2] = volumes(&PodPlan::default()).try_into().unwrap();
         assert!(!is_other_volume(&grant, &expected_grant) && !is_other_volume(&state, &expected_state));
         grant["downwardAPI"]["items"][0]["fieldRef"]["fieldPath"] = json!("metadata.annotations['mine']");
         assert!(is_other_volume(&grant, &expected_grant));

@@ -46,7 +46,7 @@ fn each_review_gets_the_answer_that_is_written_down() {
 fn the_usual_waiter_and_its_volumes_are_written_down_in_full() {
     insta::assert_json_snapshot!(
         "the-usual",
-        json!({"container": usual_waiter(), "volumes": waiter::volumes()})
+        json!({"container": usual_waiter(), "volumes": waiter::volumes(&konductor_api::participation::PodPlan::default())})
     );
 }
 

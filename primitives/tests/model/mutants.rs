@@ -50,6 +50,8 @@ pub(crate) enum Mutant {
     AnyEndIsSuccess,
     /// Once: a success of the old key counts for the new one.
     SuccessOfOldKey,
+    /// Once: a run that was told to skip may be told to go.
+    SkippedEnters,
     /// Job: a hold ends with its Job, whatever its pods do.
     JobEndIsDeath,
     /// A reservation ends at once: nobody was told, so nobody lives.

@@ -101,6 +101,7 @@ pub(crate) fn grant(index: usize, told: Told) -> Grant {
         waiter_started_at: at(i64::from(told.start)).as_second(),
         verdict: match told.word {
             Word::Go => Verdict::Go,
+            Word::Skip => Verdict::Skip { reason: "done".to_owned() },
             Word::Deny => Verdict::Deny { code: NEVER, reason: "never".to_owned() },
             Word::Released => Verdict::Released,
         },
@@ -124,6 +125,7 @@ pub(crate) fn told(grant: &Grant) -> Told {
         start: seconds(grant.waiter_started_at),
         word: match grant.verdict {
             Verdict::Go => Word::Go,
+            Verdict::Skip { .. } => Word::Skip,
             Verdict::Deny { .. } => Word::Deny,
             Verdict::Released => Word::Released,
         },

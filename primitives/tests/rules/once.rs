@@ -1,10 +1,15 @@
 //! Who executes, what counts as done, and what a failure, a new key and time make of it.
 
+use konductor_api::annotations::{MUTEX, ONCE};
 use konductor_api::conditions::{DONE, READY, STALLED, reason};
 use konductor_api::once::{Once, OncePhase, OnceSpec, OnceStatus};
+use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
+use konductor_primitives::committed::Committed;
 use konductor_primitives::entrance::Entrance;
 use konductor_primitives::once::check;
 use konductor_primitives::snapshot::{Participant, Snapshot};
+use konductor_primitives::verdict::{Telling, telling};
+use konductor_waiter::grant::Verdict;
 use rstest::rstest;
 
 use super::support::{
@@ -330,4 +335,63 @@ fn two_executors_are_never_written() {
     two.ledger.last_token = Some(second.token.clone());
     two.ledger.holders.push(second);
     assert_eq!(check(&snapshot.primitive, &two).unwrap_err().invariant, "LedgerExclusion");
+}
+
+// -------------------------------------------------------------------------------------------- pods that come second
+
+fn on_pods(name: &str) -> PodSketch {
+    pod(name).annotation(ONCE, "x")
+}
+
+fn tell(sketch: &PodSketch, once: &Once) -> Telling {
+    let facts = sketch.facts();
+    let plan = PodPlan::of(facts.object().metadata.annotations.as_ref().unwrap(), false);
+    telling(&facts, &plan, None, |_| Committed::Once(once), |_, _| None, at(90))
+}
+
+fn executed_by_a() -> Snapshot<Once> {
+    let mut snapshot = of(vec![waits("a", 0)]);
+    commit(&mut snapshot);
+    assert!(with(&mut snapshot, vec![succeeded("a")]).executed);
+    snapshot
+}
+
+#[test]
+fn a_pod_that_comes_second_is_told_to_skip_and_not_again() {
+    let done = executed_by_a().primitive;
+    let Telling::Go { grant, tokens } = tell(&on_pods("b").waiter_running(70), &done) else { panic!() };
+    let skip = Verdict::Skip { reason: "once/x was executed by pod/a already".to_owned() };
+    assert_eq!((grant.run, grant.verdict.clone(), tokens), (1, skip.clone(), vec![]));
+    let told = on_pods("b").waiter_running(70).told(1, 70, skip);
+    assert_eq!(tell(&told, &done), Telling::Nothing);
+    let Telling::Lift { .. } = tell(&on_pods("b").gates(&["konductor.io/hold"]).without_node(), &done) else {
+        panic!()
+    };
+}
+
+/// The run that skips may pass at any moment. Were it let in for a new key, its end would count as a success.
+#[test]
+fn a_run_that_was_told_to_skip_never_executes() {
+    let mut snapshot = executed_by_a();
+    edit(&mut snapshot, |once| once.spec.key = Some("later".to_owned()));
+    let skip = || Verdict::Skip { reason: "done".to_owned() };
+    let told = on_pods("b").waiter_running(70).told(1, 70, skip());
+    assert_eq!(with(&mut snapshot, vec![of_pod(&told, 0)]).ledger.holders, []);
+    assert_eq!(tell(&told, &snapshot.primitive), Telling::Nothing);
+    let again = on_pods("b").waiter_running(80).told(1, 70, skip());
+    assert_eq!(with(&mut snapshot, vec![of_pod(&again, 0)]).ledger.holders[0].pods[0].run, 2);
+}
+
+#[test]
+fn a_pod_skips_only_when_it_has_all_that_it_waits_for_beside() {
+    let done = executed_by_a().primitive;
+    let sketch = on_pods("b").annotation(MUTEX, "db").waiter_running(70);
+    let facts = sketch.facts();
+    let plan = PodPlan::of(facts.object().metadata.annotations.as_ref().unwrap(), false);
+    let committed = |name: &PrimitiveRef| match name.kind {
+        Kind::Once => Committed::Once(&done),
+        _ => Committed::Missing,
+    };
+    let telling = telling(&facts, &plan, None, committed, |_, _| None, at(90));
+    assert!(matches!(telling, Telling::Wait(_)), "{telling:?}");
 }

@@ -30,6 +30,8 @@ mod once;
 mod patience;
 #[path = "together/rwmutex.rs"]
 mod rwmutex;
+#[path = "together/section.rs"]
+mod section;
 #[path = "together/seed.rs"]
 mod seed;
 #[path = "together/semaphore.rs"]

@@ -63,8 +63,8 @@ fn value(value: &Value) -> String {
         compare(&usual, value, "", &mut differences);
         return format!("the usual waiter{}", differences.concat());
     }
-    if let Some(index) = waiter::volumes().iter().position(|usual| usual == value) {
-        return format!("the usual volume {}", waiter::volumes()[index]["name"]);
+    if let Some(index) = waiter::volumes(&PodPlan::default()).iter().position(|usual| usual == value) {
+        return format!("the usual volume {}", waiter::volumes(&PodPlan::default())[index]["name"]);
     }
     value.to_string()
 }

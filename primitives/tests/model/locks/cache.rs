@@ -23,7 +23,7 @@ use konductor_waiter::judge::{Myself, Standing, judge};
 
 use super::kind::Rule;
 use super::reserved::is_reservation;
-use super::world::{Job, Lock, Main, Node, PODS, Sight, Status, Told};
+use super::world::{Job, Lock, Main, Node, PODS, Sight, Status, Told, Word};
 use crate::invariants::{Invariant, named};
 use crate::mutants::Mutant;
 use crate::objects::{self, Fixed, at, index, name, uid};
@@ -150,6 +150,9 @@ impl<R: Rule> Cache<R> {
         };
         if ends && stored.status.over.is_none() {
             stored.status = Status { over: Some(false), main: Main::Failed, ..stored.status };
+        }
+        if self.mutant == Mutant::SkippedEnters {
+            stored.told = stored.told.filter(|told| told.word != Word::Skip);
         }
         let node = match node {
             Node::Alive => NodeState::Alive,
@@ -381,7 +384,7 @@ impl<R: Rule> Cache<R> {
         *self.judged.entry((told, started, mark)).or_insert_with(|| {
             let myself = Myself { pod_uid: uid(0), started_at: at(i64::from(started)).as_second() };
             let standing = judge(&objects::grant(0, told).to_string(), &myself, u64::from(mark));
-            matches!(standing, Standing::Go(_))
+            matches!(standing, Standing::Go(_) | Standing::Skip { .. })
         })
     }
 

@@ -69,6 +69,7 @@ fn a_writer_beside_readers_is_found() {
 #[rstest]
 #[case(Mutant::AnyEndIsSuccess)]
 #[case(Mutant::SuccessOfOldKey)]
+#[case(Mutant::SkippedEnters)]
 fn a_once_that_records_what_was_no_success_is_found(#[case] mutant: Mutant) {
     let rule = OnceRule { keys: vec!["a", "b"], max_attempts: None };
     is_found(rule, mutant, Bounds { failures: true, ..ONE }, &["OnceNoPhantomDone"]);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use konductor_api::lease::{Lease, LeaseSpec, LeaseStatus};
-use konductor_api::ledger::{Holder, Ledger, Status};
+use konductor_api::ledger::{Holder, Ledger, ParticipantKind, Status};
 use konductor_api::mutex::{Mutex, MutexSpec, MutexStatus};
 use konductor_api::once::{Once, OnceSpec, OnceStatus};
 use konductor_api::participation::{Kind, Role};
@@ -24,6 +24,7 @@ use serde::Serialize;
 use super::world::{Ghost, Job, PODS, World};
 use crate::invariants::Invariant;
 use crate::mutants::Mutant;
+use crate::objects::index;
 
 /// What every kind of lock is checked for.
 const SHARED: [Invariant; 10] = [
@@ -89,6 +90,16 @@ pub(crate) trait Rule: Clone + Debug + Send + Sync + 'static {
 
     /// What is broken by a status that is about to be committed, beside the ledger.
     fn breaks(&self, _before: &Self::Status, _after: &Self::Status, _spec: u8) -> Option<Invariant> {
+        None
+    }
+
+    /// Does it matter what has really been done?
+    fn records_work(&self) -> bool {
+        false
+    }
+
+    /// The pod whose work is recorded by that change.
+    fn recorded(&self, _before: &Self::Status, _after: &Self::Status) -> Option<usize> {
         None
     }
 
@@ -239,12 +250,8 @@ impl Rule for SemaphoreRule {
         let enters = after.ledger.holders.iter().any(|new| {
             before.ledger.holders.iter().all(|old| (&old.uid, &old.token) != (&new.uid, &new.token))
         });
-        let roles: Vec<_> = after
-            .ledger
-            .holders
-            .iter()
-            .map(|holder| self.roles()[crate::objects::index(&holder.uid)])
-            .collect();
+        let roles: Vec<_> =
+            after.ledger.holders.iter().map(|holder| self.roles()[index(&holder.uid)]).collect();
         (enters && permits(&roles) > self.permits[usize::from(spec)]).then_some("SemaphoreBound")
     }
 
@@ -293,8 +300,7 @@ impl Rule for RWMutexRule {
         match self.policies[usize::from(spec)] {
             RWMutexPolicy::Fair => false,
             RWMutexPolicy::PhaseFair => {
-                let writer_left =
-                    left.iter().any(|holder| self.roles[crate::objects::index(&holder.uid)] == Role::Write);
+                let writer_left = left.iter().any(|holder| self.roles[index(&holder.uid)] == Role::Write);
                 reader_passes_writer && writer_left
             }
             RWMutexPolicy::PreferReaders => reader_passes_writer,
@@ -304,8 +310,7 @@ impl Rule for RWMutexRule {
 
     fn breaks(&self, _: &RWMutexStatus, after: &RWMutexStatus, _: u8) -> Option<Invariant> {
         let holders = &after.ledger.holders;
-        let roles: Vec<_> =
-            holders.iter().map(|holder| self.roles[crate::objects::index(&holder.uid)]).collect();
+        let roles: Vec<_> = holders.iter().map(|holder| self.roles[index(&holder.uid)]).collect();
         (roles.len() > 1 && roles.contains(&Role::Write)).then_some("LedgerExclusion")
     }
 }
@@ -344,6 +349,17 @@ impl Rule for OnceRule {
             |key: &Option<String>| before.running_key.as_ref().or(before.key.as_ref()) == key.as_ref();
         let held_it = before.ledger.holders.iter().any(|holder| Some(holder.display()) == after.executor);
         (recorded && !(held_it && begun_for(&after.key))).then_some("OnceNoPhantomDone")
+    }
+
+    fn records_work(&self) -> bool {
+        true
+    }
+
+    fn recorded(&self, before: &OnceStatus, after: &OnceStatus) -> Option<usize> {
+        let recorded = after.executed && !(before.executed && before.key == after.key);
+        let executor = after.executor.as_ref().filter(|_| recorded)?;
+        let holder = before.ledger.holders.iter().find(|holder| holder.display() == *executor)?;
+        (holder.kind == ParticipantKind::Pod).then(|| index(&holder.uid))
     }
 
     fn mutate_kind(&self, mutant: Mutant, before: &OnceStatus, after: &mut OnceStatus) {

@@ -171,7 +171,10 @@ impl<R: Rule> Locks<R> {
                 (pod.status.main, pod.status.under) = (Main::Running, pod.status.run);
                 self.judge_start(world, index);
             }
-            Action::End(_, success) => pod.status.main = if success { Main::Succeeded } else { Main::Failed },
+            Action::End(_, success) => {
+                pod.status.main = if success { Main::Succeeded } else { Main::Failed };
+                pod.worked |= success && self.rule.records_work();
+            }
             Action::Stop(_) => {
                 if pod.status.waiter == Waiter::Running {
                     pod.status.waiter = Waiter::Failed;
@@ -226,7 +229,9 @@ impl<R: Rule> Locks<R> {
 
     fn pass(&self, world: &mut World, index: usize, run: u8) {
         let pod = &mut world.pods[index];
-        let told = Told { run, start: pod.gos[usize::from(run)], word: Word::Go };
+        let skips = pod.skips & 1 << run != 0;
+        let says = if skips { Word::Skip } else { Word::Go };
+        let told = Told { run, start: pod.gos[usize::from(run)], word: says };
         if !self.cache().passes(told, pod.status.start(), pod.mark) {
             return;
         }
@@ -236,6 +241,11 @@ impl<R: Rule> Locks<R> {
             world.broken = Some("GrantSingleUse");
         }
         pod.passed = pod.passed.max(run);
+        // Main is wrapped: it ends at once and has done nothing.
+        if skips {
+            pod.status.id += 1;
+            (pod.status.main, pod.status.under) = (Main::Succeeded, pod.status.run);
+        }
     }
 
     /// By what runs on the nodes.

@@ -130,6 +130,10 @@ impl<R: Rule> Locks<R> {
         if let Some(broken) = self.rule.commits(world, &before, &after) {
             world.broken = Some(broken);
         }
+        let nothing_was_done = |pod: usize| !world.pods[pod].worked;
+        if self.rule.recorded(&before, &after).is_some_and(nothing_was_done) {
+            world.broken = Some("OnceNoPhantomDone");
+        }
         self.replace(world, Lock { status: decision.status, ..world.lock });
     }
 
@@ -219,13 +223,14 @@ impl<R: Rule> Locks<R> {
         let needs_the_end = self.rule.roles()[pod].needs_the_end();
         let pod = &mut world.pods[pod];
         let Some(stored) = &mut pod.stored else { return };
-        if told.word == Word::Go {
+        if matches!(told.word, Word::Go | Word::Skip) {
             // No finalizer is taken by what is being deleted.
             if stored.deleting && !stored.finalizer && needs_the_end {
                 return;
             }
             stored.finalizer |= needs_the_end && self.mutant != Mutant::NoFinalizer;
             pod.gos[usize::from(told.run)] = told.start;
+            pod.skips |= u8::from(told.word == Word::Skip) << told.run;
         }
         stored.told = Some(told);
         if told.word == Word::Go && !listed && pod.could_read_go() {

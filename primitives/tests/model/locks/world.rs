@@ -58,6 +58,8 @@ pub(crate) struct Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Word {
     Go,
+    /// It may start, and what it would do once is not to be done.
+    Skip,
     Deny,
     Released,
 }
@@ -111,6 +113,7 @@ pub(crate) enum Node {
 }
 
 /// A pod: what is stored, and what is so.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Pod {
     /// Not yet made by its Job.
@@ -124,8 +127,12 @@ pub(crate) struct Pod {
     pub(crate) mark: u8,
     /// The waiter's volume was lost once.
     pub(crate) lost_mark: bool,
-    /// Starts named by the `go`s that were ever written, by run: what a kubelet that reads the past can show.
+    /// Starts named by the `go`s and `skip`s that were ever written, by run: what a kubelet that reads the past can show.
     pub(crate) gos: [u16; 6],
+    /// Which of them are `skip`s, one bit for each.
+    pub(crate) skips: u8,
+    /// Where it matters: main has run and succeeded.
+    pub(crate) worked: bool,
     /// The highest grant on which its waiter ever let it through.
     pub(crate) passed: u8,
 }

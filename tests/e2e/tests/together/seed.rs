@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use konductor_api::gate::{Gate, GatePhase};
@@ -70,6 +71,7 @@ async fn the_examples_of_each_primitive_tell_their_stories() {
         ("fan-in", &[]),
         ("gates", &["feed-primary"]),
         ("hold-modes", &[]),
+        ("migrate-before-serving", &[]),
         ("once", &[]),
         ("readers-and-writer", &[]),
         ("semaphore", &[]),
@@ -84,6 +86,10 @@ async fn the_examples_of_each_primitive_tell_their_stories() {
                 let says_go = r#"{"spec":{"override":"Open"}}"#;
                 kubectl(namespace.name(), &["patch", "gate", "go-live", "--type=merge", "--patch", says_go])
                     .await?;
+            }
+            for deployment in &namespace.api::<Deployment>().list(&ListParams::default()).await?.items {
+                let name = format!("deployment/{}", deployment.name_any());
+                kubectl(namespace.name(), &["rollout", "status", &name, "--timeout=60s"]).await?;
             }
             let jobs = namespace.api::<Job>().list(&ListParams::default()).await?;
             for job in &jobs.items {
