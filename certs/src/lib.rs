@@ -1,13 +1,14 @@
 //! The certificate authority of the webhook: issue, publish, hot-swap.
 //!
 //! Data passes through three rooms: [`authority`] (one CA in one Secret, each [`leaf`] in memory) -> [`publish`]
-//! (its bundle becomes the `caBundle` of our webhook configuration) and [`serving`] (the leaf behind a TLS
+//! (its bundle becomes the `caBundle` of our webhook [`configuration`]s) and [`serving`] (the leaf behind a TLS
 //! server, replaced while it serves).
 //!
 //! What must stay true: a leaf's private key never leaves the process, a replica never publishes a CA that is
 //! not the one in the Secret, and the trust test of readiness asks what the API server asks.
 
 pub mod authority;
+pub mod configuration;
 pub mod leaf;
 pub mod publish;
 pub mod serving;

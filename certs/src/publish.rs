@@ -1,4 +1,4 @@
-//! Publishing the CA: `caBundle` of every entry of one `MutatingWebhookConfiguration`.
+//! Publishing the CA: `caBundle` of every entry of one webhook configuration.
 //!
 //! May touch: that one field, by forced server-side apply under a field manager of its own; everything else in
 //! the configuration belongs to whoever installed it. What must stay true: the configuration is never created
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::WebhookClientConfig;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::{Authority, CALL_TIMEOUT, CERTIFICATE_KEY};
+use crate::configuration::Configuration;
 use crate::leaf::Leaf;
 
 /// Field manager of our one field.
@@ -36,8 +37,8 @@ pub struct LiveBundles(Vec<Vec<u8>>);
 
 /// Keeps one configuration's `caBundle` what the authority says.
 #[derive(Clone)]
-pub struct Publisher {
-    configurations: Api<MutatingWebhookConfiguration>,
+pub struct Publisher<K> {
+    configurations: Api<K>,
     configuration: String,
     secrets: Api<Secret>,
     secret: String,
@@ -49,11 +50,15 @@ pub struct Publisher {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Nothing to publish into yet.
-    #[error(
-        "MutatingWebhookConfiguration {0} is not there yet; annotated workloads are refused by policy until the chart \
-         has created it"
-    )]
-    NotThereYet(String),
+    #[error("{kind} {name} is not there yet; {without_it}")]
+    NotThereYet {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What that means.
+        without_it: &'static str,
+    },
     /// Our CA is not the one in the Secret any more.
     #[error(
         "Secret {namespace}/{secret} does not hold the CA this process was started with; it ends, to come back with the \
@@ -87,7 +92,7 @@ pub enum PublishError {
 
 // ------------------------------------------------------------------------------------------------ publishing
 
-impl Publisher {
+impl<K: Configuration> Publisher<K> {
     /// Publishes this authority's bundle into the configuration of that name. `namespace` and `secret` say where
     /// the authority came from.
     pub fn new(
@@ -109,10 +114,14 @@ impl Publisher {
 
     /// Makes the configuration right, once. Writes nothing if it is right already.
     pub async fn publish(&self) -> Result<LiveBundles, PublishError> {
-        let object = || format!("MutatingWebhookConfiguration {}", self.configuration);
+        let object = || format!("{} {}", K::kind(&()), self.configuration);
         let live = call(object(), "read", self.configurations.get_opt(&self.configuration))
             .await?
-            .ok_or_else(|| PublishError::NotThereYet(self.configuration.clone()))?;
+            .ok_or_else(|| PublishError::NotThereYet {
+                kind: K::kind(&()).into_owned(),
+                name: self.configuration.clone(),
+                without_it: K::WITHOUT_IT,
+            })?;
         if LiveBundles::of(&live).all_are(self.authority.bundle_pem()) {
             return Ok(LiveBundles::of(&live));
         }
@@ -128,7 +137,7 @@ impl Publisher {
             ),
         )
         .await?;
-        tracing::info!(configuration = %self.configuration, "published the CA bundle");
+        tracing::info!(kind = %K::kind(&()), configuration = %self.configuration, "published the CA bundle");
         Ok(LiveBundles::of(&patched))
     }
 
@@ -205,19 +214,18 @@ async fn call<T>(
 
 /// The smallest thing that can be applied: names, and our field. The UID makes an apply to a configuration that
 /// went away meanwhile a conflict instead of a creation.
-fn apply_body(name: &str, live: &MutatingWebhookConfiguration, bundle_pem: &str) -> serde_json::Value {
+fn apply_body<K: Configuration>(name: &str, live: &K, bundle_pem: &str) -> serde_json::Value {
     use serde_json::json;
     let bundle = k8s_openapi::ByteString(bundle_pem.as_bytes().to_vec());
     let webhooks: Vec<_> = live
-        .webhooks
-        .iter()
-        .flatten()
-        .map(|entry| json!({"name": entry.name, "clientConfig": {"caBundle": bundle}}))
+        .entries()
+        .into_iter()
+        .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle}}))
         .collect();
     json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": name, "uid": live.metadata.uid},
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": name, "uid": live.meta().uid},
         "webhooks": webhooks,
     })
 }
@@ -226,11 +234,14 @@ fn apply_body(name: &str, live: &MutatingWebhookConfiguration, bundle_pem: &str)
 
 impl LiveBundles {
     /// The bundles of a configuration as the API server has it.
-    pub fn of(configuration: &MutatingWebhookConfiguration) -> Self {
-        let bundle = |entry: &k8s_openapi::api::admissionregistration::v1::MutatingWebhook| {
-            entry.client_config.ca_bundle.clone().map(|bundle| bundle.0).unwrap_or_default()
-        };
-        Self(configuration.webhooks.iter().flatten().map(bundle).collect())
+    pub fn of(configuration: &impl Configuration) -> Self {
+        let bundle = |config: &WebhookClientConfig| config.ca_bundle.clone().map(|bundle| bundle.0);
+        Self(configuration.entries().iter().map(|(_, config)| bundle(config).unwrap_or_default()).collect())
+    }
+
+    /// Is nothing trusted, because there is no configuration?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn all_are(&self, bundle_pem: &str) -> bool {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use konductor_certs::{Authority, LiveBundles, PublishError, Publisher};
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -109,7 +110,10 @@ async fn authority(server: &Arc<Mutex<Server>>) -> Arc<Authority> {
     Arc::new(loaded.unwrap())
 }
 
-fn publisher(server: &Arc<Mutex<Server>>, authority: &Arc<Authority>) -> Publisher {
+fn publisher(
+    server: &Arc<Mutex<Server>>,
+    authority: &Arc<Authority>,
+) -> Publisher<MutatingWebhookConfiguration> {
     Publisher::new(&client(server), "konductor", "konductor-system", "konductor-ca", Arc::clone(authority))
 }
 

@@ -13,6 +13,7 @@ use crate::names::Names;
 use crate::patch::{PatchError, patch};
 use crate::plan::{self, Becomes, Plan};
 use crate::review::{Answer, Malformed, Request, Resource, Verdict};
+use crate::template;
 use crate::waiter::Settings;
 use crate::warnings::warnings;
 
@@ -39,8 +40,9 @@ pub fn admit(body: &[u8], settings: &Settings, names: &dyn Names, now: Timestamp
     };
     let planned = match request.resource {
         Resource::Pods => plan::pod(&request.object, settings, now),
-        Resource::Jobs => plan::job(&request.object, settings, now),
+        Resource::Jobs if !request.update => plan::job(&request.object, settings, now),
         Resource::Other => return request.not_for_us(),
+        _ => return request.checked(settings, names, now),
     };
     let (verdict, plan, warnings) = match planned {
         Ok(plan) => {
@@ -89,10 +91,20 @@ impl Request {
         }
     }
 
+    /// Looked at, and never changed.
+    fn checked(self, settings: &Settings, names: &dyn Names, now: Timestamp) -> Admission {
+        let (object, old) = (&self.object, self.old.as_ref());
+        let found = template::check(self.resource, &self.namespace, object, old, settings, names, now);
+        let verdict =
+            if found.problems.is_empty() { Verdict::Unchanged } else { Verdict::Refused(found.problems) };
+        self.answered(verdict, found.plan, found.warnings)
+    }
+
     /// Somebody sends us what our configuration does not: refusing it would break what never asked for us, and what
     /// did ask is guarded by the policies.
     fn not_for_us(self) -> Admission {
-        let warning = "Konductor's webhook is asked about more than new Pods and Jobs; see its MutatingWebhookConfiguration";
+        let warning =
+            "Konductor's webhook was not made for this; see its Mutating- and ValidatingWebhookConfiguration";
         self.answered(Verdict::Unchanged, String::new(), vec![warning.to_owned()])
     }
 }

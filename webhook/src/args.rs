@@ -44,6 +44,9 @@ pub struct Args {
     /// The `MutatingWebhookConfiguration` whose caBundle is kept
     #[arg(long)]
     pub webhook_configuration: String,
+    /// The `ValidatingWebhookConfiguration` whose caBundle is kept; without it, templates are not checked
+    #[arg(long)]
+    pub validating_configuration: Option<String>,
     /// error, warn, info, debug or trace
     #[arg(long, default_value = "info")]
     pub log_level: String,

@@ -2,7 +2,7 @@
 //!
 //! Data passes through these rooms: [`review`] (what the API server asks, what it is told) -> [`plan`] (what should
 //! this object become, or what is wrong with it; [`waiter`], [`section`], [`tokens`], [`once`] and [`containers`] say it for a pod's
-//! containers, [`warnings`] what is legal but odd) -> [`patch`] (the change, on raw JSON). [`admit`] is the way through
+//! containers, [`warnings`] what is legal but odd; [`template`] and [`traps`] say the same to whoever makes what makes pods) -> [`patch`] (the change, on raw JSON). [`admit`] is the way through
 //! them; all of it is pure. Around it: [`names`] (which primitives exist, best effort), [`serve`] (HTTP),
 //! [`telemetry`], and [`run`], which ties them to a process.
 //!
@@ -25,6 +25,8 @@ pub mod section;
 pub mod serve;
 mod stamp;
 pub mod telemetry;
+pub mod template;
 pub mod tokens;
+pub mod traps;
 pub mod waiter;
 pub mod warnings;

@@ -23,6 +23,16 @@ pub enum Resource {
     Pods,
     /// Jobs of batch/v1.
     Jobs,
+    /// Deployments of apps/v1; from here on they are looked at and never changed.
+    Deployments,
+    /// `StatefulSet`s of apps/v1.
+    StatefulSets,
+    /// `DaemonSet`s of apps/v1.
+    DaemonSets,
+    /// `ReplicaSet`s of apps/v1.
+    ReplicaSets,
+    /// `CronJob`s of batch/v1.
+    CronJobs,
     /// Something that we were not made for.
     Other,
 }
@@ -32,8 +42,10 @@ pub enum Resource {
 pub struct Request {
     /// Its identity, to be given back.
     pub uid: String,
-    /// What it is about, for a creation; anything else is [`Resource::Other`].
+    /// What it is about; what we were not made for is [`Resource::Other`].
     pub resource: Resource,
+    /// Is something stored already, that the object is to replace?
+    pub update: bool,
     /// The namespace: an object may not have one in it yet.
     pub namespace: String,
     /// The object's name, or its generateName with a `*`.
@@ -42,6 +54,8 @@ pub struct Request {
     pub dry_run: bool,
     /// The object, as it came.
     pub object: Value,
+    /// What it is to replace.
+    pub old: Option<Value>,
 }
 
 /// A question that cannot be understood.
@@ -89,6 +103,11 @@ impl Resource {
         match self {
             Self::Pods => "pods",
             Self::Jobs => "jobs",
+            Self::Deployments => "deployments",
+            Self::StatefulSets => "statefulsets",
+            Self::DaemonSets => "daemonsets",
+            Self::ReplicaSets => "replicasets",
+            Self::CronJobs => "cronjobs",
             Self::Other => "other",
         }
     }
@@ -110,12 +129,18 @@ impl Request {
             return Err(malformed("", "the review has no request.uid"));
         }
         let text = |path: &str| review.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let update = text("/request/operation") == "UPDATE";
         let resource = match (text("/request/resource/group"), text("/request/resource/resource")) {
-            _ if text("/request/operation") != "CREATE" || !text("/request/subResource").is_empty() => {
-                Resource::Other
-            }
-            ("", "pods") => Resource::Pods,
-            ("batch", "jobs") if text("/request/resource/version") == "v1" => Resource::Jobs,
+            _ if !(update || text("/request/operation") == "CREATE") => Resource::Other,
+            _ if !text("/request/subResource").is_empty() => Resource::Other,
+            ("", "pods") if !update => Resource::Pods,
+            _ if text("/request/resource/version") != "v1" => Resource::Other,
+            ("batch", "jobs") => Resource::Jobs,
+            ("batch", "cronjobs") => Resource::CronJobs,
+            ("apps", "deployments") => Resource::Deployments,
+            ("apps", "statefulsets") => Resource::StatefulSets,
+            ("apps", "daemonsets") => Resource::DaemonSets,
+            ("apps", "replicasets") => Resource::ReplicaSets,
             _ => Resource::Other,
         };
         let namespace = text("/request/namespace").to_owned();
@@ -130,7 +155,8 @@ impl Request {
         if resource != Resource::Other && !object.is_object() {
             return Err(malformed(&uid, "request.object is missing"));
         }
-        Ok(Self { uid, resource, namespace, name, dry_run, object })
+        let old = review.pointer_mut("/request/oldObject").map(Value::take).filter(Value::is_object);
+        Ok(Self { uid, resource, update, namespace, name, dry_run, object, old })
     }
 }
 
@@ -233,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn only_creations_of_pods_and_jobs_are_for_us() {
+    fn creations_of_pods_and_what_makes_pods_are_for_us() {
         let resource = |group: &str, resource: &str, operation: &str, sub: &str| {
             let review = json!({"kind": "AdmissionReview", "apiVersion": API_VERSION, "request": {
                 "uid": "u", "operation": operation, "subResource": sub, "object": {},
@@ -244,7 +270,14 @@ mod tests {
         assert_eq!(resource("batch", "jobs", "CREATE", ""), Resource::Jobs);
         assert_eq!(resource("", "pods", "UPDATE", ""), Resource::Other);
         assert_eq!(resource("", "pods", "CREATE", "binding"), Resource::Other);
-        assert_eq!(resource("apps", "deployments", "CREATE", ""), Resource::Other);
+        assert_eq!(resource("batch", "jobs", "UPDATE", ""), Resource::Jobs);
+        assert_eq!(resource("batch", "jobs", "UPDATE", "status"), Resource::Other);
+        assert_eq!(resource("apps", "deployments", "CREATE", ""), Resource::Deployments);
+        assert_eq!(resource("apps", "statefulsets", "UPDATE", ""), Resource::StatefulSets);
+        assert_eq!(resource("apps", "deployments", "UPDATE", "scale"), Resource::Other);
+        assert_eq!(resource("apps", "deployments", "DELETE", ""), Resource::Other);
+        assert_eq!(resource("batch", "cronjobs", "UPDATE", ""), Resource::CronJobs);
+        assert_eq!(resource("extensions", "deployments", "CREATE", ""), Resource::Other);
         assert_eq!(resource("example.com", "pods", "CREATE", ""), Resource::Other);
     }
 }

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use konductor_certs::{Authority, AuthorityError, LiveBundles, Publisher, Serving};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -41,6 +44,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let metrics = Arc::new(Metrics::default());
     let (live_sender, live) = watch::channel(LiveBundles::default());
+    let (live_for_checks_sender, live_for_checks) = watch::channel(LiveBundles::default());
     let (serving_sender, serving_receiver) = watch::channel(None);
     let (settled_sender, names_settled) = watch::channel(false);
     let clock = Timestamp::now;
@@ -48,6 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         stopping: stopping.clone(),
         live,
+        live_for_checks,
         serving: serving_receiver,
         names_settled,
         clock,
@@ -67,9 +72,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let serving = Serving::start(Arc::clone(&authority), args.dns_names(), clock())?;
     serving_sender.send_replace(Some(Arc::clone(&serving)));
-    let publisher =
-        Publisher::new(&client, &args.webhook_configuration, &args.namespace, &args.ca_secret, authority);
+    let (namespace, secret) = (&args.namespace, &args.ca_secret);
+    let publisher: Publisher<MutatingWebhookConfiguration> =
+        Publisher::new(&client, &args.webhook_configuration, namespace, secret, Arc::clone(&authority));
     tasks.spawn(async move { match publisher.keep_published(live_sender).await? {} });
+    if let Some(configuration) = &args.validating_configuration {
+        let publisher: Publisher<ValidatingWebhookConfiguration> =
+            Publisher::new(&client, configuration, namespace, secret, authority);
+        tasks.spawn(async move { match publisher.keep_published(live_for_checks_sender).await? {} });
+    }
     tasks.spawn(keep_fresh(Arc::clone(&serving), clock));
     let admissions = Arc::new(Admissions { settings: args.settings(), names, metrics, clock });
     let admission = serve_admission(admission_listener, &serving, admissions, stopping.clone(), DRAIN);

@@ -58,6 +58,8 @@ pub struct Health {
     pub stopping: CancellationToken,
     /// What the API server trusts right now.
     pub live: watch::Receiver<LiveBundles>,
+    /// The same where templates are checked; nothing if they are not.
+    pub live_for_checks: watch::Receiver<LiveBundles>,
     /// What we serve with, once there is something.
     pub serving: watch::Receiver<Option<Arc<Serving>>>,
     /// Are the names known, or has it been long enough?
@@ -71,13 +73,14 @@ pub struct Health {
 /// The routes of the TLS port.
 pub fn admission_router(admissions: Arc<Admissions>) -> Router {
     Router::new()
-        .route("/mutate", post(mutate))
+        .route("/mutate", post(review))
+        .route("/validate", post(review))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .with_state(admissions)
 }
 
-async fn mutate(
+async fn review(
     State(admissions): State<Arc<Admissions>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Json<Value> {
@@ -89,9 +92,9 @@ async fn mutate(
             Admission::malformed(Malformed { uid: String::new(), problem })
         }
     };
-    let review = admission.answer.to_review();
+    let answer = admission.answer.to_review();
     admissions.metrics.record(&admission, started.elapsed());
-    Json(review)
+    Json(answer)
 }
 
 /// Serves admission until asked to stop, and for `drain` beyond: endpoints and connections need that long to go
@@ -167,7 +170,8 @@ impl Health {
         }
         let serving = self.serving.borrow().clone();
         let Some(serving) = serving else { return Some("there is no certificate yet") };
-        if !trusted(&serving.leaf(), &self.live.borrow(), (self.clock)()) {
+        let (leaf, now, checks) = (serving.leaf(), (self.clock)(), self.live_for_checks.borrow());
+        if !trusted(&leaf, &self.live.borrow(), now) || !checks.is_empty() && !trusted(&leaf, &checks, now) {
             return Some("the API server does not trust our certificate yet");
         }
         (!*self.names_settled.borrow()).then_some("gates and mutexes have not been listed yet")

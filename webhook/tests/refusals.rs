@@ -157,10 +157,10 @@ fn a_pod_is_refused(#[case] pod: Value, #[case] path: &str, #[case] reason: &str
     "spec.template.metadata.annotations[konductor.io/semaphore]",
     "semaphore/b comes first"
 )]
-#[case::once_on_the_pods(
-    job(json!({}), json!({"konductor.io/once": "a"})),
-    "spec.template.metadata.annotations[konductor.io/once]",
-    "a Job runs once, and not a pod"
+#[case::once_on_pods_that_never_end(
+    with(job(json!({}), json!({"konductor.io/once": "a"})), "/spec/template/spec/restartPolicy", json!("Always")),
+    "2 problems: (1) spec.template.metadata.annotations[konductor.io/once]",
+    "is started again whenever it ends"
 )]
 #[case::the_pods_would_be_skipped(
     job(json!({}), json!({"konductor.io/mutex": "a", "konductor.io/on-busy": "skip"})),

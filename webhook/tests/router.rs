@@ -132,6 +132,7 @@ fn parts(metrics: Arc<Metrics>) -> Parts {
         metrics,
         stopping: CancellationToken::new(),
         live: live_receiver,
+        live_for_checks: watch::channel(LiveBundles::default()).1,
         serving: serving_receiver,
         names_settled,
         clock: Timestamp::now,

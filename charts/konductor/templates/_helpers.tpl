@@ -76,6 +76,20 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ list "kube-system" "kube-node-lease" .Release.Namespace | uniq | toJson }}
 {{- end -}}
 
+{{/* Where admission is ours: not in excluded namespaces (our own, the node's), and not where the glass was broken. */}}
+{{- define "konductor.namespaceSelector" -}}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{ include "konductor.excludedNamespaces" . }}
+  - {{ include "konductor.unlessBroken" . }}
+{{- end -}}
+
+{{/* The label by which an administrator takes a namespace out, see docs: Break the glass. */}}
+{{- define "konductor.unlessBroken" -}}
+{key: konductor.io/break-glass, operator: DoesNotExist}
+{{- end -}}
+
 {{/* The port in ":8080" or "127.0.0.1:8080". */}}
 {{- define "konductor.portOf" -}}
 {{ splitList ":" . | last }}

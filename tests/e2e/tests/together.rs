@@ -40,5 +40,7 @@ mod semaphore;
 mod surface;
 #[path = "together/surroundings.rs"]
 mod surroundings;
+#[path = "together/templates.rs"]
+mod templates;
 #[path = "together/waitgroup.rs"]
 mod waitgroup;

@@ -12,11 +12,12 @@ use serde_json::Value;
 use crate::images::root;
 
 /// Combinations that must render.
-const GOOD: [&[&str]; 10] = [
+const GOOD: [&[&str]; 11] = [
     &[],
     &["crds.install=false"],
     &["crds.keep=false"],
     &["controller.holds.schedulingGate=false"],
+    &["webhook.checkTemplates=false"],
     &["webhook.replicas=1", "webhook.hostNetwork=true", "webhook.port=10250"],
     &["global.registry=registry.example.com/mirror", "image.pullSecrets[0].name=mirror"],
     &["serviceAccount.enabled=false", "serviceAccount.name=mine"],

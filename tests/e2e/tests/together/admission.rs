@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use konductor_api::annotations::{
@@ -12,7 +13,7 @@ use konductor_api::conditions::{GRANTED, reason};
 use konductor_api::grammar::MAX_VALUE_BYTES;
 use konductor_api::mutex::Mutex;
 use konductor_e2e::namespace::{Namespace, in_namespace, refusal};
-use konductor_e2e::tools::kubectl_with;
+use konductor_e2e::tools::{kubectl, kubectl_with};
 use konductor_e2e::workload::{
     has_succeeded, is_running, is_waiting, job, pod, until_complete, until_pod, waiter,
 };
@@ -288,6 +289,43 @@ async fn a_held_mutex_cannot_be_deleted_nor_its_ledger_written() {
         primitive::until_free(namespace, "db").await?;
         mutexes.delete("db", &DeleteParams::default()).await?;
         wait::until_gone(&mutexes, "db").await
+    })
+    .await;
+}
+
+// ------------------------------------------------------------------------------------------- break the glass
+
+/// With the label an administrator takes a namespace out, and nothing of ours is in the way there.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn in_a_namespace_whose_glass_is_broken_nothing_of_ours_is_in_the_way() {
+    in_namespace("glass", async |namespace| {
+        primitive::mutex(namespace, "db").await?;
+        pod("holder").mutex("db").runs("sleep 3600").create(namespace).await?;
+        until_pod(namespace, "holder", "running", is_running).await?;
+        let label = async |value: &str| {
+            let change = format!("konductor.io/break-glass{value}");
+            kubectl("default", &["label", "namespace", namespace.name(), &change]).await
+        };
+        label("=incident-42").await?;
+        let pods = namespace.api::<Pod>();
+        // The API server sees labels of namespaces through a cache of its own.
+        wait::until_true("an annotated pod starts unguarded", async || {
+            let name = format!("free-{}", Timestamp::now().as_millisecond());
+            let made = pod(&name).mutex("db").runs("true").create(namespace).await?;
+            Ok(waiter(&made).is_none() && made.spec.is_some_and(|spec| spec.init_containers.is_none()))
+        })
+        .await?;
+        let without = json!({"metadata": {"finalizers": null}});
+        pods.patch("holder", &PatchParams::default(), &Patch::Merge(without)).await?;
+
+        label("-").await?;
+        wait::until_true("an annotated pod is guarded again", async || {
+            let name = format!("held-{}", Timestamp::now().as_millisecond());
+            let made = pod(&name).mutex("db").runs("true").create(namespace).await?;
+            Ok(made.spec.is_some_and(|spec| spec.init_containers.is_some()))
+        })
+        .await
     })
     .await;
 }
