@@ -23,6 +23,7 @@ pub mod participation;
 pub mod rwmutex;
 pub mod section;
 pub mod semaphore;
+pub mod values;
 pub mod waitgroup;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

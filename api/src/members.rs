@@ -211,7 +211,7 @@ fn read(group: &str, members: &mut BTreeSet<MemberKey>) -> Option<()> {
             members.extend((first..=last).map(|index| MemberKey::Index(owner.to_owned(), index)));
         }
     } else {
-        let name = group.strip_prefix("job/").filter(|name| crate::grammar::is_name(name))?;
+        let name = group.strip_prefix("job/").filter(|name| crate::values::is_name(name))?;
         members.insert(MemberKey::Job(name.to_owned()));
     }
     Some(())

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use crate::job_plan::JobPlan;
 use crate::options::{Hold, Options};
 use crate::section::Section;
-use crate::{annotations, grammar};
+use crate::{annotations, grammar, values};
 
 /// A kind of primitive; the order of the variants is the order in which a workload takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -313,7 +313,7 @@ impl FromStr for PrimitiveSet {
                 .find(|way| way.annotation.strip_prefix(annotations::PREFIX) == Some(word))
                 .ok_or_else(unreadable)?;
             for value in values.split(',') {
-                entries.push(grammar::part(way, value).map_err(|_| unreadable())?);
+                entries.push(values::part(way, value).map_err(|_| unreadable())?);
             }
         }
         let set: Self = entries.into_iter().collect();
@@ -455,7 +455,7 @@ mod tests {
         ) {
             let set: PrimitiveSet = parts
                 .into_iter()
-                .filter(|(name, ..)| grammar::is_name(name))
+                .filter(|(name, ..)| values::is_name(name))
                 .map(|(name, way, permits)| {
                     let role = if WAYS[way].kind == Kind::Semaphore { Role::Take(permits) } else { WAYS[way].role };
                     part(WAYS[way].kind, role, &name)

@@ -10,8 +10,8 @@ use konductor_api::annotations::{
     FINALIZER, GATE, GRANT, INJECT, JOB_PLAN, MUTEX, PARTICIPANT_LABEL, QUEUED, WAITER_CONTAINER,
 };
 use konductor_api::conditions::{GRANTED, reason};
-use konductor_api::grammar::MAX_VALUE_BYTES;
 use konductor_api::mutex::Mutex;
+use konductor_api::values::MAX_VALUE_BYTES;
 use konductor_e2e::namespace::{Namespace, in_namespace, refusal};
 use konductor_e2e::tools::{kubectl, kubectl_with};
 use konductor_e2e::workload::{
