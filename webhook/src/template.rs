@@ -111,11 +111,11 @@ fn judge(made: &Made, object: &Value, settings: &Settings, now: Timestamp) -> Re
 
 /// The path in a warning about a pod or Job is one in the object now.
 fn elsewhere(warning: &str, made: &Made) -> String {
-    let prefix = made.at.join(".");
-    if prefix.is_empty() {
-        warning.to_owned()
-    } else {
-        warning.replacen("spec.", &format!("{prefix}.spec."), 1)
+    let prefix: String = made.at.iter().flat_map(|field| [field, "."]).collect();
+    let start = if warning.starts_with("spec.") { Some(0) } else { warning.find(": spec.").map(|at| at + 2) };
+    match start {
+        Some(start) => format!("{}{prefix}{}", &warning[..start], &warning[start..]),
+        None => warning.to_owned(),
     }
 }
 

@@ -293,6 +293,30 @@ async fn a_held_mutex_cannot_be_deleted_nor_its_ledger_written() {
     .await;
 }
 
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_debugging_container_may_look_but_not_where_the_waiter_keeps_its_things() {
+    in_namespace("debug", async |namespace| {
+        let (_, waiter) = a_holder_and_a_waiter(namespace).await?;
+        let debugger = |mounts: Value| {
+            json!({"spec": {"ephemeralContainers": [{
+                "name": "debugger", "image": "busybox:1.36", "command": ["sleep", "60"], "volumeMounts": mounts,
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }]}})
+        };
+        for volume in ["konductor-state", "konductor-grant"] {
+            let mounts = json!([{"name": volume, "mountPath": "/x"}]);
+            let refused = refuses_patch(namespace, &waiter, "ephemeralcontainers", debugger(mounts)).await?;
+            assert!(refused.contains("a debugging container could write there"), "{refused}");
+        }
+        let change = Patch::Strategic(debugger(json!([])));
+        let pods = namespace.api::<Pod>();
+        pods.patch_subresource("ephemeralcontainers", &waiter.name_any(), &PatchParams::default(), &change).await?;
+        Ok(())
+    })
+    .await;
+}
+
 // ------------------------------------------------------------------------------------------- break the glass
 
 /// With the label an administrator takes a namespace out, and nothing of ours is in the way there.
