@@ -78,6 +78,8 @@ fn a_pod_whose_only_gate_is_ours_is_a_candidate(
     let sketch = pod("p").annotation(MUTEX, "db").without_node().gates(gates);
     let facts = sketch.facts();
     assert_eq!((facts.gated, facts.waits_at_our_gate(), facts.can_be_told()), (found, could, None));
+    assert_eq!(facts.gated.by_us(), gates.contains(&OURS));
+    assert_eq!(facts.gated.by_others(), gates.contains(&KUEUES));
     let mut snapshot = of(vec![], vec![of_pod(&sketch, 0)]);
     let status = commit(&mut snapshot);
     assert_eq!(!status.ledger.holders.is_empty(), could);
@@ -146,6 +148,20 @@ fn a_reservation_stays_while_its_pod_may_run(#[case] sketch: PodSketch) {
     assert_eq!(holders(&step.status.ledger), ["p"]);
     assert!(step.status.ledger.holders[0].pods.is_empty());
     assert!(step.lookups.is_empty() && step.withdrawals.is_empty());
+}
+
+#[test]
+fn that_its_machine_is_silent_is_said_of_a_reservation_once() {
+    let sketch = gated("p").gates(&[]).on_node("node-a").on_a_silent_node();
+    let doubted = commit(&mut of(vec![reservation("p")], vec![of_pod(&sketch, 0)]));
+    let said = doubted.ledger.holders[0].suspect.clone().unwrap();
+    assert!(said.contains("pod p is on node node-a"), "{said}");
+    let known = Holder { suspect: Some(said.clone()), ..reservation("p") };
+    let heard = gated("p").gates(&[]).on_node("node-a");
+    let status = commit(&mut of(vec![known.clone()], vec![of_pod(&heard, 0)]));
+    assert_eq!(status.ledger.holders[0].suspect, None);
+    let again = commit(&mut of(vec![known], vec![of_pod(&sketch, 0)]));
+    assert_eq!(again.ledger.holders[0].suspect, Some(said));
 }
 
 #[test]
@@ -234,6 +250,31 @@ fn the_time_does_not_begin_before_the_reservation() {
     let sketch = placeless("p").condition_since("PodScheduled", 60);
     let snapshot = after(39, of(vec![reservation("p")], vec![of_pod(&sketch, 0), waits("next", 1)]));
     assert_eq!(holders(&step(&snapshot).status.ledger), ["p"]);
+}
+
+#[rstest]
+#[case::that_somebody_else_is_unschedulable(gated("p").gates(&[]).condition("Ready", "False", "Unschedulable"))]
+#[case::that_it_was_placed(gated("p").gates(&[]).condition("PodScheduled", "True", "Unschedulable"))]
+#[case::that_the_scheduler_failed(gated("p").gates(&[]).condition("PodScheduled", "False", "SchedulerError"))]
+#[case::that_its_gate_is_on(placeless("p").gates(&[OURS]))]
+#[case::that_it_has_a_node(placeless("p").on_node("node-a"))]
+fn nothing_is_taken_back_on_the_word(#[case] sketch: PodSketch) {
+    let snapshot = after(1000, of(vec![reservation("p")], vec![of_pod(&sketch, 0), waits("next", 1)]));
+    let step = step(&snapshot);
+    assert_eq!((holders(&step.status.ledger), step.wake_at), (vec!["p"], None));
+}
+
+/// What is on its way out ends by evidence, not because somebody else could start.
+#[test]
+fn what_will_never_run_is_not_taken_back_but_ends() {
+    for (sketch, by) in [
+        (placeless("p").deleting(), Evidence::P0),
+        (placeless("p").waiter_ended(1, 2, 143).over("Failed"), Evidence::P1),
+    ] {
+        let early = after(1, of(vec![reservation("p")], vec![of_pod(&sketch, 0), waits("next", 1)]));
+        let step = step(&early);
+        assert_eq!((step.status.ledger.history[0].evidence, step.wake_at), (by, None));
+    }
 }
 
 #[test]
