@@ -12,24 +12,28 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::authority::{Authority, AuthorityError, BACK_DATED, set_validity};
 
-const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 30);
-
 /// A certificate for serving, with its key.
 #[derive(Clone)]
 pub struct Leaf {
     certified: Arc<CertifiedKey>,
     dns_names: Vec<String>,
+    issued_at: Timestamp,
     not_before: Timestamp,
     not_after: Timestamp,
 }
 
 impl Authority {
-    /// Issues a serving certificate for these DNS names, good for 30 days (or as long as the CA itself).
-    pub fn issue(&self, dns_names: &[String], now: Timestamp) -> Result<Leaf, AuthorityError> {
+    /// Issues a serving certificate for these DNS names, good for so long (or as long as the CA itself).
+    pub fn issue(
+        &self,
+        dns_names: &[String],
+        life: SignedDuration,
+        now: Timestamp,
+    ) -> Result<Leaf, AuthorityError> {
         let failed = |problem: String| AuthorityError::Issue { subject: dns_names.join(", "), problem };
         let common_name = dns_names.first().ok_or_else(|| failed("no DNS name was given".to_owned()))?;
         let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
-        let (not_before, not_after) = (now - BACK_DATED, (now + LEAF_LIFE).min(self.not_after));
+        let (not_before, not_after) = (now - BACK_DATED, (now + life).min(self.not_after));
         let mut params = CertificateParams::new(dns_names).map_err(|error| failed(error.to_string()))?;
         // A common name holds 64 characters; names are checked by the alternative names anyway.
         let common_name: String = common_name.chars().take(64).collect();
@@ -44,6 +48,7 @@ impl Authority {
         Ok(Leaf {
             certified: Arc::new(CertifiedKey::new(vec![certificate.into()], signing_key)),
             dns_names: dns_names.to_vec(),
+            issued_at: now,
             not_before,
             not_after,
         })
@@ -78,7 +83,7 @@ impl Leaf {
 
     /// When a new one is due: after two thirds of its life.
     pub fn renew_at(&self) -> Timestamp {
-        self.not_before + self.not_before.duration_until(self.not_after) / 3 * 2
+        self.issued_at + self.issued_at.duration_until(self.not_after) / 3 * 2
     }
 }
 
@@ -98,20 +103,23 @@ impl std::fmt::Debug for Leaf {
 mod tests {
     use super::*;
 
+    const LIFE: SignedDuration = SignedDuration::from_hours(24 * 30);
+
     fn now() -> Timestamp {
         "2030-06-01T12:00:00Z".parse().unwrap()
     }
 
     #[test]
-    fn a_leaf_is_back_dated_lives_thirty_days_and_is_renewed_after_two_thirds() {
-        let leaf = Authority::ephemeral(now()).unwrap().issue(&["a.b.svc".to_owned()], now()).unwrap();
-        assert_eq!(leaf.not_before(), now() - BACK_DATED);
-        assert_eq!(leaf.not_after(), now() + LEAF_LIFE);
-        let due = now().duration_until(leaf.renew_at());
-        assert!(
-            due > SignedDuration::from_hours(24 * 19) && due < SignedDuration::from_hours(24 * 21),
-            "{due:?}"
-        );
+    fn a_leaf_is_back_dated_lives_as_long_as_it_should_and_is_renewed_after_two_thirds() {
+        for (life, due) in
+            [(LIFE, LIFE / 3 * 2), (SignedDuration::from_secs(60), SignedDuration::from_secs(40))]
+        {
+            let leaf =
+                Authority::ephemeral(now()).unwrap().issue(&["a.b.svc".to_owned()], life, now()).unwrap();
+            assert_eq!(leaf.not_before(), now() - BACK_DATED);
+            assert_eq!(leaf.not_after(), now() + life);
+            assert_eq!(leaf.renew_at(), now() + due);
+        }
     }
 
     #[test]
@@ -119,14 +127,14 @@ mod tests {
         let authority = Authority::ephemeral(now()).unwrap();
         let late = authority.not_after() - SignedDuration::from_hours(1);
         assert_eq!(
-            authority.issue(&["a.b.svc".to_owned()], late).unwrap().not_after(),
+            authority.issue(&["a.b.svc".to_owned()], LIFE, late).unwrap().not_after(),
             authority.not_after()
         );
     }
 
     #[test]
     fn no_name_no_certificate() {
-        let refused = Authority::ephemeral(now()).unwrap().issue(&[], now()).unwrap_err();
+        let refused = Authority::ephemeral(now()).unwrap().issue(&[], LIFE, now()).unwrap_err();
         assert!(refused.to_string().contains("no DNS name was given"));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -17,13 +17,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::authority::{Authority, AuthorityError};
 use crate::leaf::Leaf;
 
-/// How often the wall clock is asked whether a new leaf is due.
+/// How often the wall clock is asked whether a new leaf is due, at least.
 const CHECK_PERIOD: Duration = Duration::from_secs(60);
+/// The same as a part of a leaf's life, so that it is asked often enough in the third that is left.
+const CHECKS_IN_A_LIFE: u32 = 12;
 
 /// A leaf that is being served, and where the next one comes from.
 pub struct Serving {
     authority: Arc<Authority>,
     dns_names: Vec<String>,
+    life: SignedDuration,
     leaf: ArcSwap<Leaf>,
 }
 
@@ -44,14 +47,15 @@ struct Resolver(Arc<Serving>);
 // ------------------------------------------------------------------------------------------------------ leaf
 
 impl Serving {
-    /// Issues the first leaf for these DNS names.
+    /// Issues the first leaf for these DNS names; each lives for so long.
     pub fn start(
         authority: Arc<Authority>,
         dns_names: Vec<String>,
+        life: SignedDuration,
         now: Timestamp,
     ) -> Result<Arc<Self>, AuthorityError> {
-        let leaf = authority.issue(&dns_names, now)?;
-        Ok(Arc::new(Self { authority, dns_names, leaf: ArcSwap::from_pointee(leaf) }))
+        let leaf = authority.issue(&dns_names, life, now)?;
+        Ok(Arc::new(Self { authority, dns_names, life, leaf: ArcSwap::from_pointee(leaf) }))
     }
 
     /// The leaf that the next handshake will see.
@@ -64,7 +68,7 @@ impl Serving {
         if now < self.leaf.load().renew_at() {
             return Ok(false);
         }
-        let leaf = self.authority.issue(&self.dns_names, now)?;
+        let leaf = self.authority.issue(&self.dns_names, self.life, now)?;
         tracing::info!(not_after = %leaf.not_after(), "serving with a new certificate");
         self.leaf.store(Arc::new(leaf));
         Ok(true)
@@ -73,7 +77,8 @@ impl Serving {
     /// Replaces the leaf whenever it is due, by the wall clock given. A failure is logged and tried again: the
     /// leaf in use has a third of its life left. Never ends by itself.
     pub async fn keep_fresh(self: Arc<Self>, clock: impl Fn() -> Timestamp + Send) -> Infallible {
-        let mut check = interval(CHECK_PERIOD);
+        let part = Duration::try_from(self.life).unwrap_or(CHECK_PERIOD) / CHECKS_IN_A_LIFE;
+        let mut check = interval(part.clamp(Duration::from_secs(1), CHECK_PERIOD));
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             check.tick().await;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use konductor_certs::{Authority, LiveBundles, PublishError, Publisher};
 use kube::client::Body;
@@ -135,7 +135,9 @@ async fn the_bundle_goes_into_every_entry_once_and_nothing_else_is_applied() {
     let authority = authority(&server).await;
     let publisher = publisher(&server, &authority);
     let live = publisher.publish().await.unwrap();
-    let leaf = authority.issue(&["konductor-webhook.konductor-system.svc".to_owned()], now()).unwrap();
+    let leaf = authority
+        .issue(&["konductor-webhook.konductor-system.svc".to_owned()], SignedDuration::from_hours(720), now())
+        .unwrap();
     assert!(konductor_certs::trusted(&leaf, &live, now()));
     publisher.publish().await.unwrap();
 

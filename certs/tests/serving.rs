@@ -12,6 +12,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 
 const NAME: &str = "konductor-webhook.konductor-system.svc";
 
+const LIFE: SignedDuration = SignedDuration::from_hours(720);
+
 fn now() -> Timestamp {
     "2030-06-01T12:00:00Z".parse().unwrap()
 }
@@ -86,7 +88,7 @@ fn handshake(
 #[test]
 fn a_leaf_is_trusted_by_the_bundle_of_its_authority() {
     let authority = Authority::ephemeral(now()).unwrap();
-    let leaf = authority.issue(&names(), now()).unwrap();
+    let leaf = authority.issue(&names(), LIFE, now()).unwrap();
     assert!(trusted(&leaf, &live(&[authority.bundle_pem()]), now()));
     assert!(trusted(&leaf, &live(&[authority.bundle_pem()]), leaf.not_before()));
 }
@@ -95,7 +97,7 @@ fn a_leaf_is_trusted_by_the_bundle_of_its_authority() {
 fn a_leaf_is_not_trusted_by_another_ca_nor_out_of_its_time() {
     let authority = Authority::ephemeral(now()).unwrap();
     let other = Authority::ephemeral(now()).unwrap();
-    let leaf = authority.issue(&names(), now()).unwrap();
+    let leaf = authority.issue(&names(), LIFE, now()).unwrap();
     assert!(!trusted(&leaf, &live(&[other.bundle_pem()]), now()));
     let bundle = live(&[authority.bundle_pem()]);
     assert!(!trusted(&leaf, &bundle, leaf.not_before() - SignedDuration::from_secs(2)));
@@ -105,7 +107,7 @@ fn a_leaf_is_not_trusted_by_another_ca_nor_out_of_its_time() {
 #[test]
 fn every_entry_must_trust_the_leaf_and_no_entry_is_no_trust() {
     let authority = Authority::ephemeral(now()).unwrap();
-    let leaf = authority.issue(&names(), now()).unwrap();
+    let leaf = authority.issue(&names(), LIFE, now()).unwrap();
     let bundle = authority.bundle_pem();
     assert!(trusted(&leaf, &live(&[bundle, bundle]), now()));
     assert!(!trusted(&leaf, &live(&[bundle, ""]), now()));
@@ -116,7 +118,7 @@ fn every_entry_must_trust_the_leaf_and_no_entry_is_no_trust() {
 #[test]
 fn a_bundle_of_two_cas_is_accepted_in_either_order() {
     let (old, new) = (Authority::ephemeral(now()).unwrap(), Authority::ephemeral(now()).unwrap());
-    let leaf = new.issue(&names(), now()).unwrap();
+    let leaf = new.issue(&names(), LIFE, now()).unwrap();
     for bundle in
         [[old.bundle_pem(), new.bundle_pem()].concat(), [new.bundle_pem(), old.bundle_pem()].concat()]
     {
@@ -127,7 +129,7 @@ fn a_bundle_of_two_cas_is_accepted_in_either_order() {
 #[test]
 fn a_handshake_succeeds_for_the_name_and_fails_for_another() {
     let authority = Arc::new(Authority::ephemeral(now()).unwrap());
-    let serving = Serving::start(Arc::clone(&authority), names(), now()).unwrap();
+    let serving = Serving::start(Arc::clone(&authority), names(), LIFE, now()).unwrap();
     let config = serving.server_config().unwrap();
     let (seen, protocol) = handshake(&config, &authority, NAME, now()).unwrap();
     assert_eq!(&seen, serving.leaf().certificate().unwrap());
@@ -142,7 +144,7 @@ fn a_handshake_succeeds_for_the_name_and_fails_for_another() {
 #[test]
 fn a_renewed_leaf_is_what_the_next_handshake_sees_through_the_same_configuration() {
     let authority = Arc::new(Authority::ephemeral(now()).unwrap());
-    let serving = Serving::start(Arc::clone(&authority), names(), now()).unwrap();
+    let serving = Serving::start(Arc::clone(&authority), names(), LIFE, now()).unwrap();
     let config = serving.server_config().unwrap();
     let (first, _) = handshake(&config, &authority, NAME, now()).unwrap();
 
@@ -159,7 +161,7 @@ fn a_renewed_leaf_is_what_the_next_handshake_sees_through_the_same_configuration
 #[tokio::test(start_paused = true)]
 async fn the_loop_renews_by_wall_clock_though_hardly_any_time_passed_for_the_process() {
     let authority = Arc::new(Authority::ephemeral(now()).unwrap());
-    let serving = Serving::start(authority, names(), now()).unwrap();
+    let serving = Serving::start(authority, names(), LIFE, now()).unwrap();
     let first = serving.leaf().certificate().unwrap().clone();
     // A machine that slept for 21 days.
     let woken = now() + SignedDuration::from_hours(24 * 21);

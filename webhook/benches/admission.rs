@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use konductor_api::participation::PrimitiveRef;
 use konductor_certs::{Authority, Serving};
 use konductor_webhook::names::Names;
@@ -54,7 +54,13 @@ async fn serve() {
     let port = listener.local_addr().unwrap().port();
     let authority = Arc::new(Authority::ephemeral(Timestamp::now()).unwrap());
     let root: Vec<u8> = authority.bundle()[0].to_vec();
-    let serving = Serving::start(authority, vec!["localhost".to_owned()], Timestamp::now()).unwrap();
+    let serving = Serving::start(
+        authority,
+        vec!["localhost".to_owned()],
+        SignedDuration::from_hours(720),
+        Timestamp::now(),
+    )
+    .unwrap();
     println!("{}", serde_json::json!({"port": port, "root": root}));
     let settings = Settings {
         image: "localhost/konductor-waiter:0.1.0".to_owned(),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{ArgAction, Parser, ValueEnum};
+use jiff::SignedDuration;
 
 use crate::telemetry::LogFormat;
 use crate::waiter::Settings;
@@ -47,6 +48,9 @@ pub struct Args {
     /// The `ValidatingWebhookConfiguration` whose caBundle is kept; without it, templates are not checked
     #[arg(long)]
     pub validating_configuration: Option<String>,
+    /// How long a serving certificate lives; it is replaced after two thirds of it
+    #[arg(long, default_value = "720h", value_parser = leaf_life)]
+    pub leaf_life: SignedDuration,
     /// error, warn, info, debug or trace
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -65,6 +69,15 @@ pub enum PullPolicy {
     IfNotPresent,
     /// Never.
     Never,
+}
+
+/// Long enough that each replica has a good one while the next is made.
+fn leaf_life(text: &str) -> Result<SignedDuration, String> {
+    let life: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    if life < SignedDuration::from_secs(30) {
+        return Err("a certificate lives for 30s at least".to_owned());
+    }
+    Ok(life)
 }
 
 impl Args {

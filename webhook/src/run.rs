@@ -70,7 +70,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         authority = load_authority(&client, &args) => Arc::new(authority?),
         () = stopping.cancelled() => return Ok(()),
     };
-    let serving = Serving::start(Arc::clone(&authority), args.dns_names(), clock())?;
+    let serving = Serving::start(Arc::clone(&authority), args.dns_names(), args.leaf_life, clock())?;
     serving_sender.send_replace(Some(Arc::clone(&serving)));
     let (namespace, secret) = (&args.namespace, &args.ca_secret);
     let publisher: Publisher<MutatingWebhookConfiguration> =

@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use konductor_certs::{Authority, LiveBundles, Serving};
 use konductor_webhook::serve::{Admissions, Health, admission_router, bind, health_router, serve_admission};
@@ -153,7 +153,13 @@ fn bundles(authority: &Authority) -> LiveBundles {
 }
 
 fn served(authority: Authority, name: &str) -> Arc<Serving> {
-    Serving::start(Arc::new(authority), vec![name.to_owned()], Timestamp::now()).unwrap()
+    Serving::start(
+        Arc::new(authority),
+        vec![name.to_owned()],
+        SignedDuration::from_hours(720),
+        Timestamp::now(),
+    )
+    .unwrap()
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod oci;
 #[cfg(test)]
 mod papers;
 mod proxy;
+mod soak;
 mod target;
 mod test;
 
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::Name),
     /// Feed what reads other people's input with what nobody would write; installs cargo-fuzz if it is not there
     Fuzz(fuzz::Options),
+    /// Admit annotated pods for half an hour while certificates and replicas of the webhook come and go
+    Soak(soak::Options),
     /// The project's own Kubernetes, built from source and run beside whatever else this machine does
     #[command(subcommand)]
     Cluster(cluster::Action),
@@ -74,6 +77,7 @@ fn run() -> anyhow::Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Bench(name) => bench::run(&name),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Cluster(action) => cluster::run(action),
         Command::Install(choice) => install(&choice),
         Command::Uninstall(choice) => uninstall(&choice),
