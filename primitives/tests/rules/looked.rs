@@ -371,6 +371,7 @@ fn a_gate_that_waits_for_itself_fails_at_once() {
 #[case::the_job_itself(of_job("it", &job("it"), &[], 0).role(Role::Await))]
 #[case::a_pod_of_it(waits("it-0", 0).role(Role::Await).of_a_job("it", Some(false)))]
 fn who_waits_for_a_gate_that_waits_for_it_is_told_of(#[case] who: Participant) {
+    let shown = if who.kind == ParticipantKind::Job { "(job/it)" } else { "(pod/it-0)" };
     let mut snapshot = seen(on_job("it", None), Some(Looked::Job(job("it").facts())));
     assert!(is_ready(&commit(&mut snapshot).common));
     snapshot.participants = vec![who];
@@ -379,7 +380,8 @@ fn who_waits_for_a_gate_that_waits_for_it_is_told_of(#[case] who: Participant) {
         (status.phase, reason_of(&status.common, STALLED).as_str()),
         (Some(GatePhase::Waiting), reason::BAD_REFERENCE)
     );
-    assert!(message(&status.common, STALLED).1.starts_with("Job it waits for this gate"));
+    let said = message(&status.common, STALLED).1;
+    assert!(said.starts_with(&format!("Job it waits for this gate {shown}")), "{said}");
 }
 
 #[rstest]
