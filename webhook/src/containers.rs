@@ -1,7 +1,8 @@
-//! What a pod's spec lacks to take part: the waiter at its place, its volumes, and the tokens of the app containers.
+//! What a pod's spec lacks to take part: the waiter at its place, its volumes, and what the critical section gets.
 //!
-//! Pure. What must stay true: nothing of the user's is changed or moved, our own work is recognised by what it is and
-//! not by a marker, and whatever else stands under our reserved names is refused.
+//! Pure. What must stay true: nothing of the user's is changed or moved (a command that runs once gets words before it),
+//! our own work is recognised by what it is and not by a marker, and whatever else stands under our reserved names is
+//! refused.
 
 use konductor_api::annotations::WAITER_CONTAINER;
 use konductor_api::grammar::Problem;
