@@ -68,8 +68,10 @@ pub(crate) fn wrap(container: &Value, path: &str) -> Result<Wrap, Problem> {
                 "{ONCE} wraps the command of this container, and it has none: what its image runs by itself is not known \
                  here"
             ),
-            example: "command: [./migrate.sh], as the image's ENTRYPOINT has it; args stay as they are"
-                .to_owned(),
+            example: format!(
+                "command: [./migrate.sh], as the image's ENTRYPOINT has it; or name the containers that do it: \
+                 {CONTAINERS}: migrate"
+            ),
         });
     }
     let found = list(container, &["volumeMounts"]).iter().any(is_ours);
