@@ -22,7 +22,6 @@ pub const PRIVATE_KEY_KEY: &str = "ca.key";
 
 /// Clocks of nodes differ: a certificate is valid a little earlier than it was made.
 pub(crate) const BACK_DATED: SignedDuration = SignedDuration::from_mins(5);
-const CA_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
 /// kube's client has no read timeout of its own.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -196,6 +195,14 @@ impl Authority {
         Ok(Self { issuer, bundle_pem: pems.certificate.clone(), bundle, not_after })
     }
 
+    /// How long a CA lives.
+    pub const LIFE: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
+
+    /// A new CA: certificate and private key.
+    pub(crate) fn make_pems(now: Timestamp) -> Result<(String, String), AuthorityError> {
+        Pems::make(now).map(|pems| (pems.certificate, pems.private_key))
+    }
+
     /// Makes a CA that lives in no Secret: for tests and for previews.
     pub fn ephemeral(now: Timestamp) -> Result<Self, AuthorityError> {
         let pems = Pems::make(now)?;
@@ -216,7 +223,7 @@ impl Pems {
         params.distinguished_name.push(DnType::CommonName, format!("konductor CA {}", now.as_second()));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_validity(&mut params, now - BACK_DATED, now + CA_LIFE);
+        set_validity(&mut params, now - BACK_DATED, now + Authority::LIFE);
         let certificate = params.self_signed(&key).map_err(failed)?;
         Ok(Self { certificate: certificate.pem(), private_key: key.serialize_pem() })
     }
@@ -269,6 +276,11 @@ impl Authority {
     /// The same, decoded.
     pub fn bundle(&self) -> &[CertificateDer<'static>] {
         &self.bundle
+    }
+
+    /// Do the two have a certificate in common?
+    pub(crate) fn shares_a_certificate_with(&self, other: &Self) -> bool {
+        self.bundle.iter().any(|certificate| other.bundle.contains(certificate))
     }
 
     /// When the current CA ends.
@@ -324,7 +336,7 @@ mod tests {
         let authority = Authority::from_secret(&secret, NAMESPACE, NAME, now()).unwrap();
         let written = &secret.data.as_ref().unwrap()[CERTIFICATE_KEY];
         assert_eq!(authority.bundle_pem().as_bytes(), written.0);
-        assert_eq!(authority.not_after(), now() + CA_LIFE);
+        assert_eq!(authority.not_after(), now() + Authority::LIFE);
     }
 
     #[test]
@@ -363,7 +375,7 @@ mod tests {
 
     #[test]
     fn an_expired_ca_is_refused() {
-        assert!(problem(&secret(), now() + CA_LIFE).contains("the CA expired at 2040-"));
+        assert!(problem(&secret(), now() + Authority::LIFE).contains("the CA expired at 2040-"));
     }
 
     #[test]

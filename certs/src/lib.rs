@@ -2,7 +2,7 @@
 //!
 //! Data passes through three rooms: [`authority`] (one CA in one Secret, each [`leaf`] in memory) -> [`publish`]
 //! (its bundle becomes the `caBundle` of our webhook [`configuration`]s) and [`serving`] (the leaf behind a TLS
-//! server, replaced while it serves).
+//! server, replaced while it serves). [`rotation`] goes from one CA to the next.
 //!
 //! What must stay true: a leaf's private key never leaves the process, a replica never publishes a CA that is
 //! not the one in the Secret, and the trust test of readiness asks what the API server asks.
@@ -11,9 +11,11 @@ pub mod authority;
 pub mod configuration;
 pub mod leaf;
 pub mod publish;
+pub mod rotation;
 pub mod serving;
 
 pub use authority::{Authority, AuthorityError};
 pub use leaf::Leaf;
 pub use publish::{LiveBundles, PublishError, Publisher, trusted};
+pub use rotation::{Current, Rotation};
 pub use serving::{Serving, ServingError};

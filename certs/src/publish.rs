@@ -20,9 +20,10 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::authority::{Authority, CALL_TIMEOUT, CERTIFICATE_KEY};
+use crate::authority::{Authority, CALL_TIMEOUT};
 use crate::configuration::Configuration;
 use crate::leaf::Leaf;
+use crate::rotation::Current;
 
 /// Field manager of our one field.
 pub const FIELD_MANAGER: &str = "konductor-ca";
@@ -43,7 +44,7 @@ pub struct Publisher<K> {
     secrets: Api<Secret>,
     secret: String,
     namespace: String,
-    authority: Arc<Authority>,
+    current: Current,
 }
 
 /// Why the bundle is not published.
@@ -100,7 +101,7 @@ impl<K: Configuration> Publisher<K> {
         configuration: &str,
         namespace: &str,
         secret: &str,
-        authority: Arc<Authority>,
+        current: Current,
     ) -> Self {
         Self {
             configurations: Api::all(client.clone()),
@@ -108,7 +109,7 @@ impl<K: Configuration> Publisher<K> {
             secrets: Api::namespaced(client.clone(), namespace),
             secret: secret.to_owned(),
             namespace: namespace.to_owned(),
-            authority,
+            current,
         }
     }
 
@@ -122,11 +123,14 @@ impl<K: Configuration> Publisher<K> {
                 name: self.configuration.clone(),
                 without_it: K::WITHOUT_IT,
             })?;
-        if LiveBundles::of(&live).all_are(self.authority.bundle_pem()) {
+        if LiveBundles::of(&live).all_are(self.current.load().bundle_pem()) {
             return Ok(LiveBundles::of(&live));
         }
-        self.refuse_if_superseded().await?;
-        let body = apply_body(&self.configuration, &live, self.authority.bundle_pem());
+        let authority = self.as_the_secret_has_it().await?;
+        if LiveBundles::of(&live).all_are(authority.bundle_pem()) {
+            return Ok(LiveBundles::of(&live));
+        }
+        let body = apply_body(&self.configuration, &live, authority.bundle_pem());
         let patched = call(
             object(),
             "patched",
@@ -189,14 +193,27 @@ impl<K: Configuration> Publisher<K> {
         }
     }
 
-    async fn refuse_if_superseded(&self) -> Result<(), PublishError> {
+    /// The CA that counts, which another replica may have gone on with. If the Secret is gone, or is none, this process
+    /// ends, to come back with the CA that counts then.
+    async fn as_the_secret_has_it(&self) -> Result<Arc<Authority>, PublishError> {
         let object = format!("Secret {}/{}", self.namespace, self.secret);
-        let secret = call(object, "read", self.secrets.get_opt(&self.secret)).await?;
-        let ours = secret.and_then(|secret| secret.data).and_then(|mut data| data.remove(CERTIFICATE_KEY));
-        if ours.is_some_and(|bundle| bundle.0 == self.authority.bundle_pem().as_bytes()) {
-            return Ok(());
+        let superseded =
+            || PublishError::Superseded { namespace: self.namespace.clone(), secret: self.secret.clone() };
+        let secret =
+            call(object, "read", self.secrets.get_opt(&self.secret)).await?.ok_or_else(superseded)?;
+        let authority = Authority::from_secret(&secret, &self.namespace, &self.secret, Timestamp::now())
+            .map_err(|_| superseded())?;
+        let current = self.current.load_full();
+        if authority.bundle_pem() == current.bundle_pem() {
+            return Ok(current);
         }
-        Err(PublishError::Superseded { namespace: self.namespace.clone(), secret: self.secret.clone() })
+        // The same line of CAs: the next one, or one less. Another line is that of a Secret which was deleted.
+        if !authority.shares_a_certificate_with(&current) {
+            return Err(superseded());
+        }
+        let authority = Arc::new(authority);
+        self.current.store(Arc::clone(&authority));
+        Ok(authority)
     }
 }
 
@@ -244,7 +261,8 @@ impl LiveBundles {
         self.0.is_empty()
     }
 
-    fn all_are(&self, bundle_pem: &str) -> bool {
+    /// Is that the bundle of each entry?
+    pub fn all_are(&self, bundle_pem: &str) -> bool {
         self.0.iter().all(|bundle| bundle == bundle_pem.as_bytes())
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::{Authority, AuthorityError};
 use crate::leaf::Leaf;
+use crate::rotation::Current;
 
 /// How often the wall clock is asked whether a new leaf is due, at least.
 const CHECK_PERIOD: Duration = Duration::from_secs(60);
@@ -24,7 +25,9 @@ const CHECKS_IN_A_LIFE: u32 = 12;
 
 /// A leaf that is being served, and where the next one comes from.
 pub struct Serving {
-    authority: Arc<Authority>,
+    current: Current,
+    /// The CA whose leaf it is.
+    issuer: ArcSwap<Authority>,
     dns_names: Vec<String>,
     life: SignedDuration,
     leaf: ArcSwap<Leaf>,
@@ -49,13 +52,15 @@ struct Resolver(Arc<Serving>);
 impl Serving {
     /// Issues the first leaf for these DNS names; each lives for so long.
     pub fn start(
-        authority: Arc<Authority>,
+        current: Current,
         dns_names: Vec<String>,
         life: SignedDuration,
         now: Timestamp,
     ) -> Result<Arc<Self>, AuthorityError> {
+        let authority = current.load_full();
         let leaf = authority.issue(&dns_names, life, now)?;
-        Ok(Arc::new(Self { authority, dns_names, life, leaf: ArcSwap::from_pointee(leaf) }))
+        let issuer = ArcSwap::new(authority);
+        Ok(Arc::new(Self { current, issuer, dns_names, life, leaf: ArcSwap::from_pointee(leaf) }))
     }
 
     /// The leaf that the next handshake will see.
@@ -63,12 +68,15 @@ impl Serving {
         self.leaf.load_full()
     }
 
-    /// Replaces the leaf if two thirds of its life are over. Says whether it did.
+    /// Replaces the leaf if two thirds of its life are over, or if another CA is the current one. Says whether it did.
     pub fn renew_if_due(&self, now: Timestamp) -> Result<bool, AuthorityError> {
-        if now < self.leaf.load().renew_at() {
+        let authority = self.current.load_full();
+        let same_issuer = authority.bundle().first() == self.issuer.load().bundle().first();
+        if same_issuer && now < self.leaf.load().renew_at() {
             return Ok(false);
         }
-        let leaf = self.authority.issue(&self.dns_names, self.life, now)?;
+        let leaf = authority.issue(&self.dns_names, self.life, now)?;
+        self.issuer.store(authority);
         tracing::info!(not_after = %leaf.not_after(), "serving with a new certificate");
         self.leaf.store(Arc::new(leaf));
         Ok(true)

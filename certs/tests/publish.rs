@@ -9,11 +9,12 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use konductor_certs::{Authority, LiveBundles, PublishError, Publisher};
+use konductor_certs::{Authority, Current, LiveBundles, PublishError, Publisher};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -110,11 +111,15 @@ async fn authority(server: &Arc<Mutex<Server>>) -> Arc<Authority> {
     Arc::new(loaded.unwrap())
 }
 
+fn current(authority: &Arc<Authority>) -> Current {
+    Arc::new(ArcSwap::new(Arc::clone(authority)))
+}
+
 fn publisher(
     server: &Arc<Mutex<Server>>,
     authority: &Arc<Authority>,
 ) -> Publisher<MutatingWebhookConfiguration> {
-    Publisher::new(&client(server), "konductor", "konductor-system", "konductor-ca", Arc::clone(authority))
+    Publisher::new(&client(server), "konductor", "konductor-system", "konductor-ca", current(authority))
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use konductor_certs::{Authority, LiveBundles, Serving, trusted};
@@ -129,7 +130,8 @@ fn a_bundle_of_two_cas_is_accepted_in_either_order() {
 #[test]
 fn a_handshake_succeeds_for_the_name_and_fails_for_another() {
     let authority = Arc::new(Authority::ephemeral(now()).unwrap());
-    let serving = Serving::start(Arc::clone(&authority), names(), LIFE, now()).unwrap();
+    let serving =
+        Serving::start(Arc::new(ArcSwap::new(Arc::clone(&authority))), names(), LIFE, now()).unwrap();
     let config = serving.server_config().unwrap();
     let (seen, protocol) = handshake(&config, &authority, NAME, now()).unwrap();
     assert_eq!(&seen, serving.leaf().certificate().unwrap());
@@ -144,7 +146,8 @@ fn a_handshake_succeeds_for_the_name_and_fails_for_another() {
 #[test]
 fn a_renewed_leaf_is_what_the_next_handshake_sees_through_the_same_configuration() {
     let authority = Arc::new(Authority::ephemeral(now()).unwrap());
-    let serving = Serving::start(Arc::clone(&authority), names(), LIFE, now()).unwrap();
+    let serving =
+        Serving::start(Arc::new(ArcSwap::new(Arc::clone(&authority))), names(), LIFE, now()).unwrap();
     let config = serving.server_config().unwrap();
     let (first, _) = handshake(&config, &authority, NAME, now()).unwrap();
 
@@ -161,7 +164,7 @@ fn a_renewed_leaf_is_what_the_next_handshake_sees_through_the_same_configuration
 #[tokio::test(start_paused = true)]
 async fn the_loop_renews_by_wall_clock_though_hardly_any_time_passed_for_the_process() {
     let authority = Arc::new(Authority::ephemeral(now()).unwrap());
-    let serving = Serving::start(authority, names(), LIFE, now()).unwrap();
+    let serving = Serving::start(Arc::new(ArcSwap::new(authority)), names(), LIFE, now()).unwrap();
     let first = serving.leaf().certificate().unwrap().clone();
     // A machine that slept for 21 days.
     let woken = now() + SignedDuration::from_hours(24 * 21);

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use konductor_api::participation::PrimitiveRef;
@@ -52,10 +53,10 @@ impl Names for Everything {
 async fn serve() {
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let authority = Arc::new(Authority::ephemeral(Timestamp::now()).unwrap());
+    let authority = Authority::ephemeral(Timestamp::now()).unwrap();
     let root: Vec<u8> = authority.bundle()[0].to_vec();
     let serving = Serving::start(
-        authority,
+        Arc::new(ArcSwap::from_pointee(authority)),
         vec!["localhost".to_owned()],
         SignedDuration::from_hours(720),
         Timestamp::now(),

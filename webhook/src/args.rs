@@ -51,6 +51,9 @@ pub struct Args {
     /// How long a serving certificate lives; it is replaced after two thirds of it
     #[arg(long, default_value = "720h", value_parser = leaf_life)]
     pub leaf_life: SignedDuration,
+    /// How long two CAs are trusted beside each other before the new one signs, and after the old one has
+    #[arg(long, default_value = "10m", value_parser = ca_overlap)]
+    pub ca_overlap: SignedDuration,
     /// error, warn, info, debug or trace
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -73,11 +76,17 @@ pub enum PullPolicy {
 
 /// Long enough that each replica has a good one while the next is made.
 fn leaf_life(text: &str) -> Result<SignedDuration, String> {
-    let life: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    if life < SignedDuration::from_secs(30) {
-        return Err("a certificate lives for 30s at least".to_owned());
-    }
-    Ok(life)
+    at_least(SignedDuration::from_secs(30), text)
+}
+
+/// Long enough that each replica has seen the next CA, within half a minute, and issued a leaf of it, within another.
+fn ca_overlap(text: &str) -> Result<SignedDuration, String> {
+    at_least(SignedDuration::from_mins(2), text)
+}
+
+fn at_least(least: SignedDuration, text: &str) -> Result<SignedDuration, String> {
+    let time: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    if time < least { Err(format!("it is {least:#} at least")) } else { Ok(time) }
 }
 
 impl Args {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
-use konductor_certs::{Authority, AuthorityError, LiveBundles, Publisher, Serving};
+use konductor_certs::{Authority, AuthorityError, Current, LiveBundles, Publisher, Rotation, Serving};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -51,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let health = Health {
         metrics: Arc::clone(&metrics),
         stopping: stopping.clone(),
-        live,
+        live: live.clone(),
         live_for_checks,
         serving: serving_receiver,
         names_settled,
@@ -67,21 +68,31 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn(settle(Arc::clone(&names), settled_sender));
 
     let authority = tokio::select! {
-        authority = load_authority(&client, &args) => Arc::new(authority?),
+        authority = load_authority(&client, &args) => authority?,
         () = stopping.cancelled() => return Ok(()),
     };
-    let serving = Serving::start(Arc::clone(&authority), args.dns_names(), args.leaf_life, clock())?;
+    let current: Current = Arc::new(ArcSwap::from_pointee(authority));
+    let serving = Serving::start(Arc::clone(&current), args.dns_names(), args.leaf_life, clock())?;
     serving_sender.send_replace(Some(Arc::clone(&serving)));
     let (namespace, secret) = (&args.namespace, &args.ca_secret);
     let publisher: Publisher<MutatingWebhookConfiguration> =
-        Publisher::new(&client, &args.webhook_configuration, namespace, secret, Arc::clone(&authority));
+        Publisher::new(&client, &args.webhook_configuration, namespace, secret, Arc::clone(&current));
     tasks.spawn(async move { match publisher.keep_published(live_sender).await? {} });
     if let Some(configuration) = &args.validating_configuration {
         let publisher: Publisher<ValidatingWebhookConfiguration> =
-            Publisher::new(&client, configuration, namespace, secret, authority);
+            Publisher::new(&client, configuration, namespace, secret, Arc::clone(&current));
         tasks.spawn(async move { match publisher.keep_published(live_for_checks_sender).await? {} });
     }
     tasks.spawn(keep_fresh(Arc::clone(&serving), clock));
+    let rotation = Rotation {
+        secrets: kube::Api::namespaced(client.clone(), namespace),
+        namespace: namespace.clone(),
+        secret: secret.clone(),
+        current,
+        overlap: args.ca_overlap,
+        live: live.clone(),
+    };
+    tasks.spawn(async move { match rotation.keep(clock).await {} });
     let admissions = Arc::new(Admissions { settings: args.settings(), names, metrics, clock });
     let admission = serve_admission(admission_listener, &serving, admissions, stopping.clone(), DRAIN);
     tracing::info!(listen = %args.listen, health = %args.health_listen, waiter = %args.waiter_image, "serving");

@@ -11,6 +11,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
@@ -154,7 +155,7 @@ fn bundles(authority: &Authority) -> LiveBundles {
 
 fn served(authority: Authority, name: &str) -> Arc<Serving> {
     Serving::start(
-        Arc::new(authority),
+        Arc::new(ArcSwap::from_pointee(authority)),
         vec![name.to_owned()],
         SignedDuration::from_hours(720),
         Timestamp::now(),

@@ -1,12 +1,13 @@
 //! `cargo xtask soak`: admission while everything about it changes.
 //!
-//! Serving certificates that live a minute, two replicas of the webhook, a rolling restart every two minutes, and annotated
-//! pods all the while, as dry runs: each crosses admission in full and leaves nothing behind. May touch: the namespace
+//! Serving certificates that live a minute, a new CA every eight minutes, two replicas of the webhook, a rolling restart every
+//! two minutes, and annotated pods all the while, as dry runs: each crosses admission in full and leaves nothing behind. May touch: the namespace
 //! `konductor-soak`, and the installation on the cluster. What must stay true: nothing is counted as passed that was not
 //! seen injected.
 
 #![expect(clippy::print_stdout, reason = "the figures are this command's output")]
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ use crate::target::{Choice, Target};
 const NAMESPACE: &str = "konductor-soak";
 /// Of a serving certificate.
 const LIFE: &str = "60s";
+/// Of two CAs; a rotation takes a little more than two of them.
+const OVERLAP: &str = "2m";
+const ROTATE_EVERY: Duration = Duration::from_secs(480);
 const RESTART_EVERY: Duration = Duration::from_secs(120);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Pods in a second.
@@ -44,20 +48,25 @@ struct Seen {
     failed: Vec<String>,
     not_injected: u64,
     slowest: Duration,
+    /// Bundles that were trusted.
+    bundles: BTreeSet<String>,
 }
 
 /// Soaks, prints, and fails if anything went wrong.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let target = options.choice.resolve()?;
     let images = images::build()?;
-    let values = [format!("webhook.additionalArgs[0]=--leaf-life={LIFE}")];
+    let values = [
+        format!("webhook.additionalArgs[0]=--leaf-life={LIFE}"),
+        format!("webhook.additionalArgs[1]=--ca-overlap={OVERLAP}"),
+    ];
     install::install(&target.helm()?, target.kubeconfig(), &target.load(&images)?, &values)?;
     let proxy = Proxy::start(&target.kubectl()?, target.kubeconfig())?;
     proxy.remove(&format!("/api/v1/namespaces/{NAMESPACE}"))?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     proxy.create("/api/v1/namespaces", &namespace)?;
     println!(
-        "{} minutes: certificates of {LIFE}, a rolling restart each {RESTART_EVERY:.0?}, {RATE} pods in a second",
+        "{} minutes: certificates of {LIFE}, a new CA each {ROTATE_EVERY:.0?}, a rolling restart each {RESTART_EVERY:.0?}, {RATE} pods in a second",
         options.minutes
     );
     let seen = soak(&proxy, &target, Duration::from_secs(60 * options.minutes))?;
@@ -77,6 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn soak(proxy: &Proxy, target: &Target, time: Duration) -> Result<Seen> {
     let (start, mut seen, mut restarts) = (Instant::now(), Seen::default(), 0);
     let (mut next_restart, mut next_word) = (start + RESTART_EVERY, start + TELL_EVERY);
+    let mut next_rotation = start;
     let mut number = 0;
     while start.elapsed() < time {
         let due = start + Duration::from_secs(1) / RATE * number;
@@ -85,26 +95,35 @@ fn soak(proxy: &Proxy, target: &Target, time: Duration) -> Result<Seen> {
         one(proxy, &mut seen);
         let now = Instant::now();
         if now >= next_restart {
-            restart(target)?;
+            // It goes on while pods come.
+            kubectl(target, &["rollout", "restart", "deployment/konductor-webhook"])?;
             (next_restart, restarts) = (now + RESTART_EVERY, restarts + 1);
         }
+        if now >= next_rotation {
+            let ask = ["annotate", "--overwrite", "secret/konductor-ca", "konductor.io/rotate-ca=now"];
+            kubectl(target, &ask)?;
+            next_rotation = now + ROTATE_EVERY;
+        }
         if now >= next_word {
+            seen.bundles.insert(bundle(proxy)?);
             println!(
-                "{:>5.0?}: {} admitted, {} failed, {} not injected, {restarts} restarts, slowest {:.0?}",
+                "{:>5.0?}: {} admitted, {} failed, {} not injected, {restarts} restarts, {} bundles, slowest {:.0?}",
                 start.elapsed(),
                 seen.admitted,
                 seen.failed.len(),
                 seen.not_injected,
+                seen.bundles.len(),
                 seen.slowest
             );
             next_word = now + TELL_EVERY;
         }
     }
     println!(
-        "{} admitted, {} failed, {} not injected, {restarts} restarts",
+        "{} admitted, {} failed, {} not injected, {restarts} restarts, {} bundles of CAs",
         seen.admitted,
         seen.failed.len(),
-        seen.not_injected
+        seen.not_injected,
+        seen.bundles.len()
     );
     Ok(seen)
 }
@@ -130,15 +149,22 @@ fn is_injected(pod: &Value) -> bool {
     inits.into_iter().any(|container| container["name"] == "konductor-wait")
 }
 
-/// Begins a rolling restart; it goes on while pods come.
-fn restart(target: &Target) -> Result<()> {
+/// What the API server trusts.
+fn bundle(proxy: &Proxy) -> Result<String> {
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/konductor";
+    let live = proxy.get(path)?;
+    Ok(live["webhooks"][0]["clientConfig"]["caBundle"].as_str().unwrap_or_default().to_owned())
+}
+
+fn kubectl(target: &Target, arguments: &[&str]) -> Result<()> {
     let status = Command::new(target.kubectl()?)
         .arg("--kubeconfig")
         .arg(target.kubeconfig())
-        .args(["--namespace", SYSTEM, "rollout", "restart", "deployment/konductor-webhook"])
+        .args(["--namespace", SYSTEM])
+        .args(arguments)
         .env_remove("KUBECONFIG")
         .status()
-        .context("running kubectl rollout restart")?;
-    ensure!(status.success(), "kubectl rollout restart failed; its words are above");
+        .context("running kubectl")?;
+    ensure!(status.success(), "kubectl {} failed; its words are above", arguments.join(" "));
     Ok(())
 }
