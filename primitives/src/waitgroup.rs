@@ -143,15 +143,15 @@ fn fate(
     let started = who.iter().any(|who| who.job.is_some() || who.was_told() || who.pods.iter().any(ran));
     let succeeded =
         who.iter().flat_map(|who| &who.pods).any(|pod| pod.end(None).is_some_and(|end| end.success));
-    match key {
-        MemberKey::Job(_) => Fate::Done,
-        _ if !started && !key.lasts() => Fate::Leaves,
-        // A failed attempt, or one that never started: its Job may try again, under this key or another, and who comes
-        // under this key is let through as the member that is known already.
-        _ if !succeeded && !who.iter().all(|who| is_given_up(who, snapshot, lookups)) => Fate::Open,
-        _ if !started => Fate::Leaves,
-        _ => Fate::Done,
+    if !started && !key.lasts() {
+        return Fate::Leaves;
     }
+    // A failed attempt, or one that never started: its Job may try again, under this key or another, and who comes under
+    // this key is let through as the member that is known already.
+    if !succeeded && !who.iter().all(|who| is_given_up(who, snapshot, lookups)) {
+        return Fate::Open;
+    }
+    if started { Fate::Done } else { Fate::Leaves }
 }
 
 /// Will nobody try again what this pod failed at?

@@ -1,6 +1,6 @@
 //! Who executes, what counts as done, and what a failure, a new key and time make of it.
 
-use konductor_api::annotations::{MUTEX, ONCE};
+use konductor_api::annotations::{JOB_PLAN, MUTEX, ONCE};
 use konductor_api::conditions::{DONE, READY, STALLED, reason};
 use konductor_api::once::{Once, OncePhase, OnceSpec, OnceStatus};
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef};
@@ -8,7 +8,7 @@ use konductor_primitives::committed::Committed;
 use konductor_primitives::entrance::Entrance;
 use konductor_primitives::once::check;
 use konductor_primitives::snapshot::{Participant, Snapshot};
-use konductor_primitives::verdict::{Telling, telling};
+use konductor_primitives::verdict::{Telling, Who, telling};
 use konductor_waiter::grant::Verdict;
 use rstest::rstest;
 
@@ -367,6 +367,17 @@ fn a_pod_that_comes_second_is_told_to_skip_and_not_again() {
     let Telling::Lift { .. } = tell(&on_pods("b").gates(&["konductor.io/hold"]).without_node(), &done) else {
         panic!()
     };
+}
+
+#[test]
+fn the_pod_of_a_job_that_is_not_needed_is_told_nothing_its_job_is() {
+    let done = executed_by_a().primitive;
+    let sketch = pod("j-1").of_job("j").annotation(JOB_PLAN, "v1 once=x").waiter_running(70);
+    let facts = sketch.facts();
+    let plan = PodPlan::of(facts.object().metadata.annotations.as_ref().unwrap(), true);
+    let job = Who::unseen_job("j", &uid("j"));
+    let told = telling(&facts, &plan, Some(&job), |_| Committed::Once(&done), |_, _| None, at(90));
+    assert!(matches!(told, Telling::Wait(_)), "{told:?}");
 }
 
 /// The run that skips may pass at any moment. Were it let in for a new key, its end would count as a success.

@@ -16,7 +16,7 @@ use konductor_api::once::{Once, OncePhase, OnceSpec, OnceStatus};
 use konductor_api::options::{OnBusy, OnTimeout, Options};
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef, PrimitiveSet, Role};
 use konductor_api::semaphore::{Semaphore, SemaphoreSpec};
-use konductor_api::waitgroup::{WaitGroup, WaitGroupSpec};
+use konductor_api::waitgroup::{WaitGroup, WaitGroupPhase, WaitGroupSpec, WaitGroupStatus};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, has_reached, telling, telling_job};
@@ -368,4 +368,20 @@ fn who_goes_on_without_a_gate_may_turn_to_what_comes_next() {
     };
     assert!(!reached(OnTimeout::Proceed, 9) && reached(OnTimeout::Proceed, 10));
     assert!(!reached(OnTimeout::Fail, 10));
+}
+
+#[test]
+fn who_is_through_or_holds_may_turn_to_what_comes_next_and_a_member_only_once_it_is_one() {
+    let group = WaitGroup::new("x", WaitGroupSpec::default());
+    let done = WaitGroup {
+        status: Some(WaitGroupStatus { phase: Some(WaitGroupPhase::Done), ..WaitGroupStatus::default() }),
+        ..group.clone()
+    };
+    let who = who(options(OnTimeout::Proceed, OnBusy::Wait));
+    let reached = |group: &WaitGroup, role| {
+        has_reached(Committed::WaitGroup(group), &name_of(Kind::WaitGroup, "x"), role, &who, at(10))
+    };
+    assert!(reached(&done, Role::Await) && reached(&done, Role::Join));
+    assert!(reached(&group, Role::Await), "its patience is over");
+    assert!(!reached(&group, Role::Join), "it has none to lose");
 }

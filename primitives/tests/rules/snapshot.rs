@@ -124,3 +124,14 @@ fn the_last_run_is_the_one_that_the_grant_names_and_what_is_no_grant_names_none(
     assert_eq!(pod("p").annotation("konductor.io/grant", "open sesame").facts().last_run(), 0);
     assert!(pod("p").told_go(7, 4).facts().finalizer);
 }
+
+#[rstest]
+#[case::it_waits(pod("p").waiter_running(4), true)]
+#[case::it_was_told_and_has_not_passed_yet(pod("p").waiter_running(4).told_go(1, 4), false)]
+#[case::it_has_passed(pod("p").waiter_passed(4, 5), false)]
+#[case::its_verdict_was_taken_back(pod("p").waiter_running(4).withdrawn(1, 4), true)]
+fn who_was_let_through_does_not_give_up(#[case] sketch: PodSketch, #[case] gives_up: bool) {
+    let mut who = of_pod(&sketch, 0);
+    who.options.timeout = Some("10s".parse().unwrap());
+    assert_eq!((who.gave_up(at(9)), who.gave_up(at(10))), (false, gives_up));
+}

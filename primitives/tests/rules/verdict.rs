@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use konductor_api::annotations::{GATE, JOB_PLAN, MUTEX};
+use konductor_api::annotations::{GATE, JOB_PLAN, MUTEX, TIMEOUT, WAITGROUP};
 use konductor_api::conditions::reason;
 use konductor_api::gate::GateState::Complete;
 use konductor_api::gate::{Gate, GatePhase};
 use konductor_api::ledger::{Holder, ParticipantKind, ToldPod};
 use konductor_api::mutex::Mutex;
 use konductor_api::participation::{PodPlan, PrimitiveRef};
+use konductor_api::waitgroup::{WaitGroup, WaitGroupSpec};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::gate;
@@ -164,6 +165,39 @@ fn a_pod_goes_only_when_all_that_it_names_is_its_own() {
     }
     let all = held(held(Store::default().open("etl"), "a"), "b");
     assert_eq!(tell(&sketch, &all), go(1, 4, &[(2, "5"), (3, "5")]));
+}
+
+#[test]
+fn who_was_told_go_is_told_again_only_as_a_later_run() {
+    let sketch = || waiter().annotation(MUTEX, "db");
+    let ledger = |run| Store::default().held("db", hold(vec![told("p", run, 4)]));
+    assert_eq!(tell(&sketch().told_go(2, 4), &ledger(2)), Telling::Nothing);
+    assert_eq!(tell(&sketch().told_go(2, 4), &ledger(3)), go(3, 4, &[(1, "5")]));
+    assert_eq!(tell(&sketch().told_go(3, 4), &ledger(2)), Telling::Nothing, "the ledger is behind");
+    let gated = || waiter().annotation(GATE, "etl");
+    let open = Store::default().open("etl");
+    assert_eq!(tell(&gated().told_go(1, 4), &open), Telling::Nothing);
+    assert_eq!(tell(&gated().withdrawn(1, 4), &open), go(2, 4, &[]), "what was withdrawn opened nothing");
+}
+
+#[test]
+fn whose_job_is_gone_is_told_nothing_on_its_behalf() {
+    let sketch = waiter().annotation(JOB_PLAN, "v1 mutex=db").of_job("j");
+    let (facts, store) = (sketch.facts(), Store::default().free("db"));
+    let told = telling(&facts, &plan_of(&facts, true), None, |name| store.get(name), |_, _| None, at(50));
+    assert_eq!(told, Telling::Nothing);
+    assert!(matches!(tell_under_job(&sketch, &store), Telling::Wait(_)));
+}
+
+/// Joining waits for nobody, so there is no patience to lose.
+#[test]
+fn who_is_no_member_yet_waits_however_long_it_takes() {
+    let sketch = waiter().annotation(WAITGROUP, "g").annotation(TIMEOUT, "10s");
+    let group = WaitGroup::new("g", WaitGroupSpec::default());
+    let facts = sketch.facts();
+    let committed = |_: &PrimitiveRef| Committed::WaitGroup(&group);
+    let told = telling(&facts, &plan_of(&facts, false), None, committed, |_, _| None, at(50));
+    assert!(waits(told).message.starts_with("is not a member yet of waitgroup/g"));
 }
 
 #[test]

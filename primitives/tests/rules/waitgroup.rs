@@ -5,6 +5,7 @@ use konductor_api::ledger::ParticipantKind;
 use konductor_api::members::MemberKey;
 use konductor_api::participation::Role;
 use konductor_api::waitgroup::{WaitGroup, WaitGroupPhase, WaitGroupSpec, WaitGroupStatus};
+use konductor_primitives::entrance::Entrance;
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Lookup;
 use konductor_primitives::waitgroup::{check, step};
@@ -99,6 +100,73 @@ fn as_many_as_are_expected_at_least_must_have_been_there() {
     assert_eq!(message(&one.common, DONE).1, "1 members are through, and at least 3 are expected");
     with(&mut snapshot, vec![ended("a"), comes("b"), comes("c")]);
     assert_eq!(with(&mut snapshot, vec![ended("b"), ended("c")]).phase, DONE_);
+}
+
+#[test]
+fn a_group_that_is_done_stays_done_when_more_are_expected() {
+    let mut snapshot = of(vec![comes("a")]);
+    commit(&mut snapshot);
+    assert_eq!(with(&mut snapshot, vec![ended("a")]).phase, DONE_);
+    snapshot.primitive.spec.expect_at_least = Some(5);
+    let later = commit(&mut snapshot);
+    assert_eq!((later.phase, later.done_of.as_deref()), (DONE_, Some("1/5")));
+}
+
+#[test]
+fn only_who_waits_for_the_group_stands_in_its_queue() {
+    let passed = of_pod(&pod("through").at_work(), 0).role(Role::Await);
+    let mut snapshot = of(vec![comes("member"), awaits("w"), passed]);
+    assert_eq!(queue(&commit(&mut snapshot).common), ["w"]);
+}
+
+#[test]
+fn the_first_five_are_named_and_that_there_are_more_is_shown() {
+    let names = |count| (0..count).map(|number| comes(&format!("p{number}"))).collect::<Vec<_>>();
+    let said = |count| message(&commit(&mut of(names(count))).common, DONE).1;
+    assert!(said(5).ends_with("pod/p3, pod/p4"), "{}", said(5));
+    assert!(said(6).ends_with("pod/p4, …"), "{}", said(6));
+}
+
+#[test]
+fn that_it_may_be_done_too_early_is_said_only_where_somebody_could_be_surprised() {
+    let warns = |least: Option<i64>, who: Vec<Participant>| {
+        let mut snapshot = of(who);
+        snapshot.primitive.spec.expect_at_least = least;
+        message(&commit(&mut snapshot).common, READY).1.contains("without expectAtLeast")
+    };
+    assert!(warns(None, vec![awaits("w")]));
+    assert!(!warns(None, vec![comes("a")]));
+    assert!(!warns(Some(2), vec![awaits("w")]));
+}
+
+#[test]
+fn who_is_no_member_and_who_waits_are_told_so_in_their_own_words() {
+    let mut snapshot = of(vec![comes("a")]);
+    commit(&mut snapshot);
+    let said = |who: &Participant| match entrance(&snapshot, who) {
+        Entrance::Closed { message, busy, .. } => (message, busy),
+        other => panic!("it should be closed: {other:?}"),
+    };
+    let still = "0 of 1 members are through; not yet: pod/a";
+    assert_eq!(said(&awaits("w")), (format!("waits for waitgroup/x: {still}"), true));
+    assert_eq!(said(&comes("b")), (format!("is not a member yet of waitgroup/x: {still}"), false));
+}
+
+/// Its Job goes on, and will not come under the key of this pod again.
+#[test]
+fn a_pod_that_never_started_leaves_although_its_job_goes_on() {
+    let never = of_pod(&pod("a").without_node().deleting(), 0).of_a_job("j", Some(false));
+    let mut snapshot = of(vec![comes("a")]);
+    commit(&mut snapshot);
+    assert_eq!(counts(&with(&mut snapshot, vec![joins(never)])), (0, 0));
+}
+
+#[test]
+fn a_pod_that_was_let_through_is_through_even_if_nothing_of_it_ran() {
+    let mut snapshot = of(vec![comes("a")]);
+    commit(&mut snapshot);
+    let over = joins(of_pod(&pod("a").waiter_passed(1, 2).over("Failed"), 0));
+    assert_eq!(counts(&with(&mut snapshot, vec![over])), (0, 1));
 }
 
 #[test]
