@@ -144,6 +144,17 @@ fn a_job_that_was_made_again_and_succeeds_again_counts_again() {
     assert_eq!(with(&mut snapshot, &[arrives(job("j").made_again().complete())]), (3, 0));
 }
 
+/// Who has come by the trip and has not succeeded yet is not through with it.
+#[test]
+fn who_succeeds_after_a_trip_counts_for_the_next_generation() {
+    let mut snapshot = cyclic(1);
+    let first = support::succeeded("first").role(Role::Arrive);
+    let works = support::works("second").role(Role::Arrive);
+    assert_eq!(with(&mut snapshot, &[first.clone(), works]), (2, 0));
+    let second = support::succeeded("second").role(Role::Arrive);
+    assert_eq!(with(&mut snapshot, &[first, second]), (3, 0));
+}
+
 #[test]
 fn who_waits_without_counting_passes_with_the_generation_that_opens_next() {
     let mut snapshot = cyclic(2);
