@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::grammar::Parsed;
 use crate::job_plan::JobPlan;
 use crate::options::{Hold, Options};
 use crate::section::Section;
@@ -330,12 +331,17 @@ impl PodPlan {
         let marker = annotations.get(annotations::JOB_PLAN).filter(|_| controlled_by_job);
         let parsed = grammar::parse(annotations, "metadata.annotations").unwrap_or_default();
         let job: JobPlan = marker.and_then(|text| text.parse().ok()).unwrap_or_default();
+        Self::new(job, parsed)
+    }
+
+    /// What a Job takes and what its pod takes itself, together.
+    pub fn new(job: JobPlan, own: Parsed) -> Self {
         Self {
-            hold: job.hold.max(parsed.options.hold),
-            section: if job.set.is_empty() { parsed.section } else { job.section },
+            hold: job.hold.max(own.options.hold),
+            section: if job.set.is_empty() { own.section } else { job.section },
             job: job.set,
-            pod: parsed.set,
-            options: parsed.options,
+            pod: own.set,
+            options: own.options,
         }
     }
 

@@ -237,13 +237,7 @@ mod tests {
     }
 
     fn injected_for(section: &str, spec: &Value) -> Result<Injection, Vec<Problem>> {
-        let settings = Settings {
-            image: "localhost/konductor-waiter:0.1.0".to_owned(),
-            pull_policy: "IfNotPresent".to_owned(),
-            cpu: "100m".to_owned(),
-            memory: "16Mi".to_owned(),
-            scheduling_gates: true,
-        };
+        let settings = Settings::usual();
         let plan = PodPlan {
             pod: "v1 mutex=db".parse().unwrap(),
             section: section.parse().unwrap_or_default(),

@@ -71,13 +71,7 @@ mod tests {
     use super::*;
 
     fn settings(scheduling_gates: bool) -> Settings {
-        Settings {
-            image: String::new(),
-            pull_policy: String::new(),
-            cpu: String::new(),
-            memory: String::new(),
-            scheduling_gates,
-        }
+        Settings { scheduling_gates, ..Settings::usual() }
     }
 
     #[rstest]

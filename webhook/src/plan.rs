@@ -77,13 +77,7 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let mut problems: Vec<_> = finalizers(pod, &[]).into_iter().collect();
     let annotated = Annotated::read(pod, &[], &mut problems);
     let job = job_part(pod, &annotated, &mut problems);
-    let participation = PodPlan {
-        hold: job.hold.max(annotated.parsed.options.hold),
-        section: if job.set.is_empty() { annotated.parsed.section.clone() } else { job.section },
-        job: job.set,
-        pod: annotated.parsed.set.clone(),
-        options: annotated.parsed.options,
-    };
+    let participation = PodPlan::new(job, annotated.parsed.clone());
     if participation.is_empty() && problems.is_empty() {
         let becomes = if annotated.parsed.opted_out { Becomes::OptedOut } else { Becomes::Unchanged };
         return Ok(Plan { becomes, participation });
@@ -148,13 +142,7 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
         hold: own.parsed.options.hold,
     };
     let marker = plan.to_string();
-    let participation = PodPlan {
-        hold: plan.hold.max(pods.parsed.options.hold),
-        section: if plan.set.is_empty() { pods.parsed.section.clone() } else { plan.section },
-        job: plan.set,
-        pod: pods.parsed.set.clone(),
-        options: pods.parsed.options,
-    };
+    let participation = PodPlan::new(plan, pods.parsed.clone());
     if own.map.contains_key(JOB_PLAN) {
         problems.push(own.reserved(JOB_PLAN));
     }

@@ -145,13 +145,7 @@ mod tests {
     use crate::names::KnownNames;
 
     fn checked(resource: Resource, object: &Value, old: Option<&Value>) -> Checked {
-        let settings = Settings {
-            image: "localhost/konductor-waiter:0.1.0".to_owned(),
-            pull_policy: "IfNotPresent".to_owned(),
-            cpu: "100m".to_owned(),
-            memory: "16Mi".to_owned(),
-            scheduling_gates: true,
-        };
+        let settings = Settings::usual();
         check(resource, "shop", object, old, &settings, &KnownNames::default(), Timestamp::UNIX_EPOCH)
     }
 

@@ -66,6 +66,20 @@ pub struct Settings {
     pub scheduling_gates: bool,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// As a chart without values has them.
+    pub(crate) fn usual() -> Self {
+        Self {
+            image: "localhost/konductor-waiter:0.1.0".to_owned(),
+            pull_policy: "IfNotPresent".to_owned(),
+            cpu: "100m".to_owned(),
+            memory: "16Mi".to_owned(),
+            scheduling_gates: true,
+        }
+    }
+}
+
 /// The container for a pod with this spec and this plan.
 pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
     let mut container = json!({
@@ -248,13 +262,7 @@ mod tests {
     use super::*;
 
     fn ours() -> Value {
-        let settings = Settings {
-            image: "localhost/konductor-waiter:0.1.0".to_owned(),
-            pull_policy: "IfNotPresent".to_owned(),
-            cpu: "100m".to_owned(),
-            memory: "16Mi".to_owned(),
-            scheduling_gates: true,
-        };
+        let settings = Settings::usual();
         let plan = PodPlan { pod: "v1 mutex=db".parse().unwrap(), ..PodPlan::default() };
         container(&settings, &plan, &json!({}))
     }
