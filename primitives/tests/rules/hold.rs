@@ -385,3 +385,16 @@ fn another_job_of_the_name_changes_nothing() {
     assert_eq!(stays(&jobs_hold(&["a"]), fate).uid, uid("j"));
     assert_eq!(lookups, [lookup(ParticipantKind::Job, "j")]);
 }
+
+/// Whoever was let through, or has run before, has begun: its end is a failure, not a thing that never was.
+#[rstest]
+#[case::it_was_denied_and_nothing_ran(pod("p").waiter_ended(1, 2, 66).over("Failed"), GaveBack)]
+#[case::it_was_let_through_and_nothing_ran(pod("p").waiter_passed(1, 2).over("Failed"), Failed)]
+#[case::it_ran_before_its_sandbox_was_lost(
+    pod("p").done(1).waiter_ended(50, 51, 143).over("Failed"),
+    Failed
+)]
+fn who_has_begun_has_failed(#[case] sketch: PodSketch, #[case] outcome: Outcome) {
+    let held = holder(ParticipantKind::Pod, "p", vec![told("p", 1, 1)]);
+    assert_eq!(judge(&held, &of(vec![of_pod(&sketch, 0)])).0, ends(Evidence::P1, outcome));
+}

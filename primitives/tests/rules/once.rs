@@ -406,3 +406,13 @@ fn a_pod_skips_only_when_it_has_all_that_it_waits_for_beside() {
     let telling = telling(&facts, &plan, None, committed, |_, _| None, at(90));
     assert!(matches!(telling, Telling::Wait(_)), "{telling:?}");
 }
+
+#[test]
+fn how_long_a_success_counts_is_said_of_a_success() {
+    let mut snapshot = of(vec![waits("a", 0)]);
+    snapshot.primitive.spec.ttl = Some("24h".parse().unwrap());
+    let said = |status: &OnceStatus| message(&status.common, READY).1;
+    assert!(!said(&commit(&mut snapshot)).contains("counts for"));
+    let done = with(&mut snapshot, vec![succeeded("a")]);
+    assert!(said(&done).contains("a success counts for 24h"), "{}", said(&done));
+}
