@@ -142,9 +142,11 @@ impl PodFacts {
         }
     }
 
-    /// Is its end proven, for the run that `told` admitted?
+    /// Is its end proven, for the run that `told` admitted? What is more than terminal is so only of a run that has passed;
+    /// of a thousand that have not, none needs a look at its pod.
     pub fn end(&self, told: Option<&ToldPod>) -> Option<End> {
-        self.terminal.or_else(|| evidence::end(&self.pod, told))
+        let passed = |told: &&ToldPod| matches!(self.waiter, WaiterRun::Passed { started_at, .. } if started_at == told.waiter_started_at.0);
+        self.terminal.or_else(|| told.filter(passed).and_then(|told| evidence::end(&self.pod, Some(told))))
     }
 
     /// Does somebody vouch for its end, because its machine is off?

@@ -54,7 +54,7 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
     pub(crate) fn begin(snapshot: &'a Snapshot<P>, metadata: &'a ObjectMeta, before: Option<&S>) -> Self {
         let mut status = before.cloned().unwrap_or_default();
         let ledger = status.ledger_mut();
-        let (known, mut line) = part(snapshot, &ledger.holders);
+        let (known, mut line, mut in_order) = part(snapshot, &ledger.holders);
         let others_could_start = line.iter().any(|waiting| waiting.who.can_start());
         let (mut lookups, mut withdrawals, mut ended, mut stay) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::with_capacity(ledger.holders.len()));
@@ -66,6 +66,7 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
                 if from <= snapshot.now {
                     // It waits on in its old place, and stands in nobody's way until its waiter runs.
                     line.extend(known.filter(|known| is_in_line(known.who, snapshot)));
+                    in_order = false;
                     ended.push((holder, reservation::TAKEN_BACK));
                     continue;
                 }
@@ -82,7 +83,9 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             }
         }
         ledger.holders = stay;
-        sort(&mut line);
+        if !in_order {
+            sort(&mut line);
+        }
         for (holder, ending) in &ended {
             ledger.history.insert(0, release(holder, *ending, snapshot));
         }
@@ -186,24 +189,28 @@ fn is_in_line<P>(who: &Participant, snapshot: &Snapshot<P>) -> bool {
     who.waits() && !who.gave_up(snapshot.now)
 }
 
-/// Who each holder is, if the snapshot has it, and who waits, in no order.
+/// Who each holder is, if the snapshot has it, and who waits; and whether those stand in their order already. Asked here,
+/// where each is looked at anyway: there may be ten thousand.
 fn part<'a, P>(
     snapshot: &'a Snapshot<P>,
     holders: &[Holder],
-) -> (Vec<Option<Waiting<'a>>>, Vec<Waiting<'a>>) {
+) -> (Vec<Option<Waiting<'a>>>, Vec<Waiting<'a>>, bool) {
     // Without random: the same snapshot gives the same step.
     let places: HashMap<&str, usize, FixedState> =
         holders.iter().enumerate().map(|(place, holder)| (holder.uid.as_str(), place)).collect();
     let mut known = vec![None; holders.len()];
-    let mut line = Vec::new();
+    let (mut line, mut in_order): (Vec<Waiting<'a>>, bool) = (Vec::new(), true);
     for (at, who) in snapshot.participants.iter().enumerate() {
         match places.get(who.uid.as_str()).map(|place| known.get_mut(*place)) {
             Some(Some(known)) => *known = Some(Waiting { at, who }),
-            None if is_in_line(who, snapshot) => line.push(Waiting { at, who }),
+            None if is_in_line(who, snapshot) => {
+                in_order &= line.last().is_none_or(|last| last.who.key < who.key);
+                line.push(Waiting { at, who });
+            }
             Some(None) | None => {}
         }
     }
-    (known, line)
+    (known, line, in_order)
 }
 
 fn release<P>(holder: &Holder, ending: Ending, snapshot: &Snapshot<P>) -> Release {

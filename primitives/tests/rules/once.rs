@@ -412,7 +412,10 @@ fn how_long_a_success_counts_is_said_of_a_success() {
     let mut snapshot = of(vec![waits("a", 0)]);
     snapshot.primitive.spec.ttl = Some("24h".parse().unwrap());
     let said = |status: &OnceStatus| message(&status.common, READY).1;
-    assert!(!said(&commit(&mut snapshot)).contains("counts for"));
+    let running = commit(&mut snapshot);
+    assert!(!said(&running).contains("counts for"));
+    assert_eq!(message(&running.common, DONE).0, "False");
     let done = with(&mut snapshot, vec![succeeded("a")]);
+    assert_eq!(message(&done.common, DONE).0, "True");
     assert!(said(&done).contains("a success counts for 24h"), "{}", said(&done));
 }
