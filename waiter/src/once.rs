@@ -8,9 +8,8 @@
 //! waiter waits, so a container that comes too early runs nothing; without a decision that can be read nothing runs.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 
 use crate::{sys, text};
 
@@ -61,10 +60,13 @@ impl Once {
             Decision::Run => RUN.to_owned(),
             Decision::Skip(reason) => format!("{SKIP}{reason}"),
         };
+        self.write(&text).map_err(|error| self.problem("written", &error))
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
         let temporary = format!("{}/.decision.new", self.directory);
-        fs::write(&temporary, text)
-            .and_then(|()| fs::rename(&temporary, self.path()))
-            .map_err(|error| self.problem("written", &error))
+        File::create(&temporary)?.write_all(text.as_bytes())?;
+        fs::rename(&temporary, self.path())
     }
 
     fn forget(&self) -> io::Result<()> {
@@ -76,11 +78,19 @@ impl Once {
 
     fn install(&self) -> io::Result<()> {
         let temporary = format!("{}/.konductor-wait.new", self.directory);
-        let mut copy = File::create(&temporary)?;
-        io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
-        copy.flush()?;
+        let (mut program, mut copy) = (File::open("/proc/self/exe")?, File::create(&temporary)?);
+        // Not io::copy(): its ways for pipes and sockets link kilobytes.
+        let mut buffer = [0; 16_384];
+        loop {
+            match program.read(&mut buffer)? {
+                0 => break,
+                length => copy.write_all(&buffer[..length])?,
+            }
+        }
         // Whatever user the container runs as.
-        fs::set_permissions(&temporary, Permissions::from_mode(0o755))?;
+        sys::allow_everybody_to_run(&copy)?;
+        // Nobody can run what somebody may still write.
+        drop(copy);
         fs::rename(&temporary, format!("{}/konductor-wait", self.directory))
     }
 
@@ -118,7 +128,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> u8 {
     let Some(name) = command.first() else { return fail(FAILED, "there is no command behind --") };
     let error = sys::execute(&command);
     let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
-    fail(code, &format!("{} cannot be run ({error})", name.display()))
+    fail(code, &format!("{} cannot be run ({error})", name.to_str().unwrap_or("the command")))
 }
 
 fn read(directory: &str) -> Result<Decision, String> {
@@ -136,7 +146,8 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// On the same stream, which the waiter has anyway: in a container's log both are one.
 fn fail(code: u8, problem: &str) -> u8 {
-    let _ = writeln!(io::stderr().lock(), "konductor: {problem}");
+    say(&format!("konductor: {problem}"));
     code
 }

@@ -77,6 +77,15 @@ pub(crate) fn execute(command: &[OsString]) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// Mode 755.
+pub(crate) fn allow_everybody_to_run(file: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as the file is borrowed.
+    match unsafe { libc::fchmod(file.as_raw_fd(), 0o755) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
     // SAFETY: with a null pointer the time is only returned.
