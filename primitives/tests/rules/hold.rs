@@ -404,7 +404,8 @@ fn who_has_begun_has_failed(#[case] sketch: PodSketch, #[case] outcome: Outcome)
 fn a_job_that_failed_while_it_was_suspended_has_failed() {
     let held = holder(ParticipantKind::Job, "j", vec![told("p", 1, 1)]);
     let over = pod("p").done(143).over("Failed");
-    let outcome = |sketch: JobSketch| judge(&held, &of(vec![of_job("j", &sketch, &[over.clone()], 0)])).0;
+    let outcome =
+        |sketch: JobSketch| judge(&held, &of(vec![of_job("j", &sketch, std::slice::from_ref(&over), 0)])).0;
     assert_eq!(outcome(job("j").suspended()), ends(Evidence::P1, GaveBack));
     assert_eq!(outcome(job("j").failed()), ends(Evidence::P1, Failed));
     assert_eq!(outcome(job("j").failed().suspended()), ends(Evidence::P1, Failed));
