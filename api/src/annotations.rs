@@ -38,7 +38,7 @@ pub const ON_TIMEOUT: &str = "konductor.io/on-timeout";
 pub const ON_BUSY: &str = "konductor.io/on-busy";
 /// Higher goes first.
 pub const PRIORITY: &str = "konductor.io/priority";
-/// Where it waits: init-container, or scheduling-gate.
+/// Where it waits: init-container, scheduling-gate, or, for Jobs, suspend.
 pub const HOLD: &str = "konductor.io/hold";
 /// Names of the containers that are the critical section; left out: all app containers.
 pub const CONTAINERS: &str = "konductor.io/containers";
@@ -48,6 +48,11 @@ pub const INJECT: &str = "konductor.io/inject";
 pub const QUEUED: &str = "konductor.io/queued";
 /// On a Job's pod template, by the webhook: what the Job takes part in.
 pub const JOB_PLAN: &str = "konductor.io/job-plan";
+/// On a Job, by the webhook, while it is suspended because it waits; the operator takes it off as it resumes the Job. A Job
+/// that is suspended without it was suspended by somebody else.
+pub const SUSPENDED: &str = "konductor.io/suspended";
+/// Its value.
+pub const SUSPENDED_VALUE: &str = "waits-for-its-turn";
 /// On pods, by the operator: the verdict. Its text is defined in `konductor-waiter`.
 pub const GRANT: &str = "konductor.io/grant";
 /// On pods, by the operator: fencing tokens, followed by the place of the entry.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::annotations::{
     ALLOW_GATES_FROM, CONTAINERS, HOLD, INJECT, JOB_PLAN, MUTEX, ON_BUSY, ON_TIMEOUT, PREFIX, PRIORITY,
-    QUEUED, RWMUTEX_READ, RWMUTEX_WRITE, TIMEOUT, is_operators,
+    QUEUED, RWMUTEX_READ, RWMUTEX_WRITE, SUSPENDED, TIMEOUT, is_operators,
 };
 use crate::options::{OnBusy, OnTimeout, Options};
 use crate::participation::{Part, PrimitiveSet, Role, WAYS, Way};
@@ -125,7 +125,7 @@ impl Reading<'_> {
                     ));
                 }
             },
-            QUEUED | JOB_PLAN => {}
+            QUEUED | JOB_PLAN | SUSPENDED => {}
             _ if is_operators(key) => {}
             _ => return Err((unknown(word), format!("{MUTEX}: database-migration"))),
         }
@@ -329,7 +329,6 @@ mod tests {
     #[case(&[(MUTEX, "a"), (TIMEOUT, "1m"), (ON_TIMEOUT, "proceed")], "without mutex/a, which protects something")]
     #[case(&[(LEASE, "a"), (ON_BUSY, "")], "is none of wait, skip, fail")]
     #[case(&[(LEASE, "a"), (HOLD, "gate")], "is none of init-container, scheduling-gate")]
-    #[case(&[(LEASE, "a"), (HOLD, "suspend")], "does not suspend Jobs")]
     #[case(&[(HOLD, "scheduling-gate")], "nothing here says for what")]
     #[case(&[(CONTAINERS, "main")], "nothing here says for what")]
     #[case(&[(MUTEX, "a"), (CONTAINERS, "Main")], "is no name of a container")]

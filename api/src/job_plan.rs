@@ -34,7 +34,8 @@ impl fmt::Display for JobPlan {
             write!(formatter, "{CONTAINERS}{}", self.section)?;
         }
         match self.hold {
-            Hold::InitContainer => Ok(()),
+            // Suspended is the Job: when it has pods it is not any more, and they wait as pods do by default.
+            Hold::InitContainer | Hold::Suspend => Ok(()),
             Hold::SchedulingGate => write!(formatter, "{HOLD}{}", self.hold.word()),
         }
     }

@@ -137,10 +137,18 @@ pub struct Holder {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10_000))]
     pub pods: Vec<ToldPod>,
+    /// Of a Job: it has its place, and none of its pods was told to start yet. Absent once one was.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reserved: bool,
     /// Why the holder may be gone although nothing proves it, and what ends the doubt. Absent while all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub suspect: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Of a RWMutex: Read, shared with other readers, or Write, alone. Absent for other kinds.

@@ -31,6 +31,8 @@ pub enum Hold {
     InitContainer,
     /// Nowhere: a scheduling gate keeps it from taking a node until it is its turn.
     SchedulingGate,
+    /// Nowhere: a Job is suspended, and has no pods until it is its turn.
+    Suspend,
 }
 
 /// What becomes of somebody whose time is up.
@@ -72,14 +74,18 @@ impl OnTimeout {
 
 impl Hold {
     /// Every word.
-    pub const WORDS: [(&'static str, Self); 2] =
-        [("init-container", Self::InitContainer), ("scheduling-gate", Self::SchedulingGate)];
+    pub const WORDS: [(&'static str, Self); 3] = [
+        ("init-container", Self::InitContainer),
+        ("scheduling-gate", Self::SchedulingGate),
+        ("suspend", Self::Suspend),
+    ];
 
     /// As users write it.
     pub const fn word(self) -> &'static str {
         match self {
             Self::InitContainer => "init-container",
             Self::SchedulingGate => "scheduling-gate",
+            Self::Suspend => "suspend",
         }
     }
 }

@@ -337,7 +337,11 @@ impl PodPlan {
     /// What a Job takes and what its pod takes itself, together.
     pub fn new(job: JobPlan, own: Parsed) -> Self {
         Self {
-            hold: job.hold.max(own.options.hold),
+            // There are no pods before the Job goes on.
+            hold: match job.hold {
+                Hold::Suspend => own.options.hold,
+                of_pods => of_pods.max(own.options.hold),
+            },
             section: if job.set.is_empty() { own.section } else { job.section },
             job: job.set,
             pod: own.set,

@@ -17,8 +17,6 @@ pub const MAX_PERMITS: u32 = 1_000_000;
 /// Priorities go from minus this to this.
 pub const MAX_PRIORITY: i32 = 1_000_000;
 const MAX_NAME_BYTES: usize = 253;
-/// A mode of the design that this version does not have.
-const SUSPEND: &str = "suspend";
 
 /// The parts that the value of one annotation names.
 pub(crate) fn parts(way: &Way, value: &str) -> Result<Vec<Part>, String> {
@@ -93,11 +91,6 @@ pub(crate) fn priority(text: &str) -> Result<i32, String> {
 }
 
 pub(crate) fn hold(text: &str) -> Result<Hold, String> {
-    if text == SUSPEND {
-        return Err("this version of Konductor does not suspend Jobs; a scheduling gate takes no node, GPU or IP while \
-                    it waits either"
-            .to_owned());
-    }
     one_of(text, &Hold::WORDS)
 }
 

@@ -56,9 +56,24 @@ impl Authority {
 }
 
 impl Leaf {
+    /// One that somebody else issued.
+    pub(crate) fn of_others(
+        certified: Arc<CertifiedKey>,
+        dns_names: Vec<String>,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    ) -> Self {
+        Self { certified, dns_names, issued_at: not_before, not_before, not_after }
+    }
+
     /// The certificate itself.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.certified.cert.first()
+    }
+
+    /// What stands between it and a CA.
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        self.certified.cert.get(1..).unwrap_or_default()
     }
 
     /// Certificate and key as a TLS server takes them.

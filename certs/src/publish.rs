@@ -41,6 +41,13 @@ pub struct LiveBundles(Vec<Vec<u8>>);
 pub struct Publisher<K> {
     configurations: Api<K>,
     configuration: String,
+    /// What is published; `None` if somebody else does, and it is only looked at.
+    source: Option<Source>,
+}
+
+/// The CA, and the Secret that it comes from.
+#[derive(Clone)]
+struct Source {
     secrets: Api<Secret>,
     secret: String,
     namespace: String,
@@ -103,13 +110,21 @@ impl<K: Configuration> Publisher<K> {
         secret: &str,
         current: Current,
     ) -> Self {
-        Self {
-            configurations: Api::all(client.clone()),
-            configuration: configuration.to_owned(),
+        let source = Source {
             secrets: Api::namespaced(client.clone(), namespace),
             secret: secret.to_owned(),
             namespace: namespace.to_owned(),
             current,
+        };
+        Self { source: Some(source), ..Self::of_others(client, configuration) }
+    }
+
+    /// Looks at what somebody else publishes into the configuration of that name.
+    pub fn of_others(client: &kube::Client, configuration: &str) -> Self {
+        Self {
+            configurations: Api::all(client.clone()),
+            configuration: configuration.to_owned(),
+            source: None,
         }
     }
 
@@ -123,10 +138,11 @@ impl<K: Configuration> Publisher<K> {
                 name: self.configuration.clone(),
                 without_it: K::WITHOUT_IT,
             })?;
-        if LiveBundles::of(&live).all_are(self.current.load().bundle_pem()) {
+        let Some(source) = &self.source else { return Ok(LiveBundles::of(&live)) };
+        if LiveBundles::of(&live).all_are(source.current.load().bundle_pem()) {
             return Ok(LiveBundles::of(&live));
         }
-        let authority = self.as_the_secret_has_it().await?;
+        let authority = source.as_the_secret_has_it().await?;
         if LiveBundles::of(&live).all_are(authority.bundle_pem()) {
             return Ok(LiveBundles::of(&live));
         }
@@ -192,7 +208,9 @@ impl<K: Configuration> Publisher<K> {
             }
         }
     }
+}
 
+impl Source {
     /// The CA that counts, which another replica may have gone on with. If the Secret is gone, or is none, this process
     /// ends, to come back with the CA that counts then.
     async fn as_the_secret_has_it(&self) -> Result<Arc<Authority>, PublishError> {
@@ -286,7 +304,7 @@ fn trusted_by(leaf: &Leaf, bundle_pem: &[u8], now: Timestamp) -> bool {
     let chain = certificate.verify_for_usage(
         webpki::ALL_VERIFICATION_ALGS,
         &anchors,
-        &[],
+        leaf.intermediates(),
         now,
         webpki::KeyUsage::server_auth(),
         None,

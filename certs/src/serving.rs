@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authority::{Authority, AuthorityError};
+use crate::files::{Files, FilesError};
 use crate::leaf::Leaf;
 use crate::rotation::Current;
 
@@ -23,14 +24,27 @@ const CHECK_PERIOD: Duration = Duration::from_secs(60);
 /// The same as a part of a leaf's life, so that it is asked often enough in the third that is left.
 const CHECKS_IN_A_LIFE: u32 = 12;
 
+/// How often a folder is looked into: the kubelet writes a changed Secret within a minute or two.
+const FILES_PERIOD: Duration = Duration::from_secs(5);
+
 /// A leaf that is being served, and where the next one comes from.
 pub struct Serving {
-    current: Current,
-    /// The CA whose leaf it is.
-    issuer: ArcSwap<Authority>,
-    dns_names: Vec<String>,
-    life: SignedDuration,
     leaf: ArcSwap<Leaf>,
+    source: Source,
+}
+
+/// Where leaves come from.
+enum Source {
+    /// Our own CA.
+    Authority {
+        current: Current,
+        /// The CA whose leaf it is.
+        issuer: ArcSwap<Authority>,
+        dns_names: Vec<String>,
+        life: SignedDuration,
+    },
+    /// Somebody else's, by way of files.
+    Files(Files),
 }
 
 /// Why there is nothing to serve with.
@@ -39,6 +53,9 @@ pub enum ServingError {
     /// No leaf.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// No leaf that could be used.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// rustls refused the protocol versions.
     #[error("TLS cannot be configured: {0}")]
     Tls(#[from] rustls::Error),
@@ -58,9 +75,15 @@ impl Serving {
         now: Timestamp,
     ) -> Result<Arc<Self>, AuthorityError> {
         let authority = current.load_full();
-        let leaf = authority.issue(&dns_names, life, now)?;
+        let leaf = ArcSwap::from_pointee(authority.issue(&dns_names, life, now)?);
         let issuer = ArcSwap::new(authority);
-        Ok(Arc::new(Self { current, issuer, dns_names, life, leaf: ArcSwap::from_pointee(leaf) }))
+        Ok(Arc::new(Self { leaf, source: Source::Authority { current, issuer, dns_names, life } }))
+    }
+
+    /// Reads the first leaf from files.
+    pub fn from_files(files: Files, now: Timestamp) -> Result<Arc<Self>, FilesError> {
+        let leaf = ArcSwap::from_pointee(files.read(now)?);
+        Ok(Arc::new(Self { leaf, source: Source::Files(files) }))
     }
 
     /// The leaf that the next handshake will see.
@@ -68,15 +91,28 @@ impl Serving {
         self.leaf.load_full()
     }
 
-    /// Replaces the leaf if two thirds of its life are over, or if another CA is the current one. Says whether it did.
-    pub fn renew_if_due(&self, now: Timestamp) -> Result<bool, AuthorityError> {
-        let authority = self.current.load_full();
-        let same_issuer = authority.bundle().first() == self.issuer.load().bundle().first();
-        if same_issuer && now < self.leaf.load().renew_at() {
-            return Ok(false);
-        }
-        let leaf = authority.issue(&self.dns_names, self.life, now)?;
-        self.issuer.store(authority);
+    /// Replaces the leaf if two thirds of its life are over, if another CA is the current one, or if another pair of files is
+    /// there. Says whether it did.
+    pub fn renew_if_due(&self, now: Timestamp) -> Result<bool, ServingError> {
+        let leaf = match &self.source {
+            Source::Authority { current, issuer, dns_names, life } => {
+                let authority = current.load_full();
+                let same_issuer = authority.bundle().first() == issuer.load().bundle().first();
+                if same_issuer && now < self.leaf.load().renew_at() {
+                    return Ok(false);
+                }
+                let leaf = authority.issue(dns_names, *life, now)?;
+                issuer.store(authority);
+                leaf
+            }
+            Source::Files(files) => {
+                let leaf = files.read(now)?;
+                if leaf.certified().cert == self.leaf.load().certified().cert {
+                    return Ok(false);
+                }
+                leaf
+            }
+        };
         tracing::info!(not_after = %leaf.not_after(), "serving with a new certificate");
         self.leaf.store(Arc::new(leaf));
         Ok(true)
@@ -85,8 +121,13 @@ impl Serving {
     /// Replaces the leaf whenever it is due, by the wall clock given. A failure is logged and tried again: the
     /// leaf in use has a third of its life left. Never ends by itself.
     pub async fn keep_fresh(self: Arc<Self>, clock: impl Fn() -> Timestamp + Send) -> Infallible {
-        let part = Duration::try_from(self.life).unwrap_or(CHECK_PERIOD) / CHECKS_IN_A_LIFE;
-        let mut check = interval(part.clamp(Duration::from_secs(1), CHECK_PERIOD));
+        let mut check = interval(match &self.source {
+            Source::Authority { life, .. } => {
+                let part = Duration::try_from(*life).unwrap_or(CHECK_PERIOD) / CHECKS_IN_A_LIFE;
+                part.clamp(Duration::from_secs(1), CHECK_PERIOD)
+            }
+            Source::Files(_) => FILES_PERIOD,
+        });
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             check.tick().await;

@@ -1,4 +1,4 @@
-//! Advice: what a waiting pod waits for, in which place, behind whom; for people to read.
+//! Advice: what a waiting pod, or a Job that waits without pods, waits for, in which place, behind whom; for people to read.
 //!
 //! Nothing depends on it, so it comes after the verdicts, and its writes are bounded: when a wait starts or its reason
 //! changes, and later for the first of the queue only, now and then. A failure is no harm. What must stay true: a crowd
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::crowd::in_turn;
 use crate::events::Happening;
 use crate::index::Key;
+use crate::jobs;
 use crate::notify::{Patched, Told, Waits, granted_condition, granted_of, patch_pod, precondition};
 use crate::reconcile::Context;
 use crate::telemetry::Write;
@@ -43,8 +44,13 @@ pub(crate) async fn advise(
     waits: Waits<'_>,
 ) {
     let key = Key::Primitive(namespace.to_owned(), primitive.clone());
+    for waiting in &waits.jobs {
+        if is_due_for_job(context, &key, told, waiting) {
+            jobs::advise(context, namespace, told, waiting).await;
+        }
+    }
     let due: Vec<_> =
-        waits.into_iter().filter(|(pod, wait)| is_due(context, &key, told, pod, wait)).collect();
+        waits.pods.into_iter().filter(|(pod, wait)| is_due(context, &key, told, pod, wait)).collect();
     // By number, see `tell`.
     let writes = (0..due.len()).filter_map(|number| {
         let (pod, wait) = due.get(number)?;
@@ -55,17 +61,40 @@ pub(crate) async fn advise(
     }
 }
 
-/// When a wait starts or its reason changes, and later for the first of the queue only, now and then.
+/// What an object says of why it waits: reason and message.
+type Said<'a> = Option<(Option<&'a str>, Option<&'a str>)>;
+
 fn is_due(context: &Context, key: &Key, told: &Told<'_>, pod: &PodFacts, wait: &Wait) -> bool {
-    let known = granted_of(pod);
-    if known.is_none_or(|known| known.reason.as_deref() != Some(wait.reason)) {
-        return true;
+    let known = granted_of(pod).map(|known| (known.reason.as_deref(), known.message.as_deref()));
+    let near = told.line.is_near(&pod.uid) || !told.exists();
+    is_news(context, key, &pod.object().metadata, known, wait, near)
+}
+
+fn is_due_for_job(context: &Context, key: &Key, told: &Told<'_>, (job, wait): &jobs::Waiting) -> bool {
+    let known = jobs::granted_of(job).map(|known| (known.reason.as_deref(), known.message.as_deref()));
+    let uid = job.metadata.uid.as_deref().unwrap_or_default();
+    let near = told.line.place(uid).is_none_or(|(place, _)| place <= ADVISED);
+    is_news(context, key, &job.metadata, known, wait, near)
+}
+
+/// When a wait starts or its reason changes, and later for the first of the queue only, now and then.
+fn is_news(
+    context: &Context,
+    key: &Key,
+    metadata: &ObjectMeta,
+    known: Said<'_>,
+    wait: &Wait,
+    near: bool,
+) -> bool {
+    match known {
+        Some((Some(reason), message)) if reason == wait.reason => {
+            if message == Some(wait.message.as_str()) || !near {
+                return false;
+            }
+        }
+        _ => return true,
     }
-    let same = known.and_then(|known| known.message.as_deref()) == Some(wait.message.as_str());
-    if same || !told.line.is_near(&pod.uid) && told.exists() {
-        return false;
-    }
-    let delay = context.advisor.too_soon(&pod.object().metadata, ADVICE_PERIOD);
+    let delay = context.advisor.too_soon(metadata, ADVICE_PERIOD);
     if let Some(delay) = delay {
         context.queue.add_after(key.clone(), delay);
     }

@@ -21,6 +21,7 @@ mod finalizers;
 mod gates;
 mod health;
 mod index;
+mod jobs;
 mod line;
 mod nodes;
 mod notify;

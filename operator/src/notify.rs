@@ -1,4 +1,4 @@
-//! Notify: pods and Jobs are told what follows from committed ledgers.
+//! Notify: pods, and by way of [`crate::jobs`] Jobs, are told what follows from committed ledgers.
 //!
 //! All that is written on a pod here goes through its status subresource in one strategic merge patch, on the condition of
 //! UID and resourceVersion; only a scheduling gate is not ([`crate::gates`]). What must stay true: finalizer, tokens and grant are one write, so a granted pod cannot
@@ -15,14 +15,14 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER, GRANT};
-use konductor_api::conditions::{self, FAILURE_TARGET, GRANTED, SUCCESS_CRITERIA_MET};
+use konductor_api::conditions::{self, GRANTED};
 use konductor_api::ledger::Holder;
 use konductor_api::participation::{PodPlan, PrimitiveRef};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::snapshot::Participant;
 use konductor_primitives::step::Withdrawal;
-use konductor_primitives::verdict::{self, JobTelling, Telling, Wait, Who};
+use konductor_primitives::verdict::{self, Telling, Wait, Who};
 use konductor_waiter::grant::{Grant, Verdict};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -33,6 +33,7 @@ use crate::crowd::in_turn;
 use crate::events::Happening;
 use crate::gates;
 use crate::index::{self, Key, ObjectKey};
+use crate::jobs;
 use crate::line::Line;
 use crate::observe::{self, Known};
 use crate::reconcile::Context;
@@ -44,7 +45,7 @@ const TURN: Duration = Duration::from_millis(200);
 /// A pod changes while it is told: read it and decide again, so often.
 const ATTEMPTS: usize = 4;
 /// After that.
-const RETRY: Duration = Duration::from_millis(200);
+pub(crate) const RETRY: Duration = Duration::from_millis(200);
 
 /// What is to be told about.
 pub(crate) struct Told<'a> {
@@ -69,10 +70,16 @@ impl Told<'_> {
 }
 
 /// Other primitives of a plan.
-type Others = BTreeMap<PrimitiveRef, Read>;
+pub(crate) type Others = BTreeMap<PrimitiveRef, Read>;
 
-/// The pods that wait for a primitive, and why.
-pub(crate) type Waits<'a> = Vec<(&'a PodFacts, Wait)>;
+/// Who waits for a primitive, and why.
+#[derive(Default)]
+pub(crate) struct Waits<'a> {
+    /// Pods that wait.
+    pub(crate) pods: Vec<(&'a PodFacts, Wait)>,
+    /// Jobs that wait without pods.
+    pub(crate) jobs: Vec<(Arc<Job>, Wait)>,
+}
 
 // ------------------------------------------------------------------------------------------------- everybody
 
@@ -85,14 +92,15 @@ pub(crate) async fn tell<'a>(
     told: &Told<'a>,
     known: &Known,
 ) -> Result<Option<Waits<'a>>, CallError> {
+    let mut waits = Waits::default();
     for participant in told.participants.iter().filter(|participant| participant.job.is_some()) {
-        tell_job(context, namespace, primitive, told, participant).await?;
+        let wait = jobs::tell(context, namespace, primitive, told, participant).await?;
+        waits.jobs.extend(wait.filter(|(_, wait)| wait.primitive == *primitive));
     }
     // Who stands in line has nothing to be told but its place, in memory: only the others take time, and whoever has been
     // told is not told again.
     let (in_line, others): (Vec<_>, Vec<_>) =
         told.participants.iter().partition(|who| told.line.place(&who.uid).is_some());
-    let mut waits = Vec::new();
     for (group, turn) in [(others, TURN), (in_line, Duration::MAX)] {
         let pods: Vec<_> = group
             .into_iter()
@@ -110,7 +118,7 @@ pub(crate) async fn tell<'a>(
         for (pod, outcome) in outcomes {
             // What it waits for first is for the reconcile of that primitive to say, which knows the place.
             if let Some(wait) = outcome?.filter(|wait| wait.primitive == *primitive) {
-                waits.push((pod, wait));
+                waits.pods.push((pod, wait));
             }
         }
         if cut {
@@ -190,7 +198,7 @@ fn judge(
     verdict::telling(pod, plan, job, committed, place, Timestamp::now())
 }
 
-fn committed_among<'a>(
+pub(crate) fn committed_among<'a>(
     primitive: &PrimitiveRef,
     told: &Told<'a>,
     others: &'a Others,
@@ -203,7 +211,7 @@ fn committed_among<'a>(
     }
 }
 
-fn cached_others<'a>(
+pub(crate) fn cached_others<'a>(
     context: &Context,
     namespace: &str,
     primitive: &PrimitiveRef,
@@ -216,7 +224,7 @@ fn cached_others<'a>(
 
 /// The same from the API server itself. Of what is denied for good that is every one, this primitive too: its spec may
 /// have been changed just now, and the workload that comes with the change may be seen before it.
-async fn read<'a>(
+pub(crate) async fn read<'a>(
     context: &Context,
     namespace: &str,
     primitives: impl Iterator<Item = &'a PrimitiveRef>,
@@ -374,75 +382,4 @@ pub(crate) async fn withdraw(
         }
     }
     Ok(())
-}
-
-// ------------------------------------------------------------------------------------------------------ Jobs
-
-/// A Job is failed, or completed without having run, through its status: that costs no retry and meets no pod failure
-/// policy.
-async fn tell_job(
-    context: &Context,
-    namespace: &str,
-    primitive: &PrimitiveRef,
-    told: &Told<'_>,
-    participant: &Participant,
-) -> Result<(), CallError> {
-    let key = ObjectKey { namespace: namespace.to_owned(), name: participant.name.clone() };
-    let Some(job) = context.caches.job(&key).filter(|_| !participant.is_over()) else { return Ok(()) };
-    let suspended = participant.job.as_ref().is_some_and(|job| job.suspended);
-    if suspended || job.metadata.uid.as_deref() != Some(&participant.uid) {
-        return Ok(());
-    }
-    let set = index::set_of(&job.metadata);
-    let who = Who::job(&job);
-    let telling = |others: &Others| {
-        let committed = |other: &PrimitiveRef| committed_among(primitive, told, others, other);
-        verdict::telling_job(&who, &set, &participant.pods, committed, Timestamp::now())
-    };
-    let cached = cached_others(context, namespace, primitive, set.primitives());
-    if telling(&cached) == JobTelling::Nothing {
-        return Ok(());
-    }
-    let (type_, reason, message) = match telling(&read(context, namespace, set.primitives()).await?) {
-        JobTelling::Nothing => return Ok(()),
-        JobTelling::Fail { reason, message } => (FAILURE_TARGET, reason, message),
-        JobTelling::Skip { message } => (SUCCESS_CRITERIA_MET, conditions::reason::JOB_SKIPPED, message),
-    };
-    let now = Time(Timestamp::now());
-    let started = job.status.as_ref().and_then(|status| status.start_time.clone());
-    let body = json!({
-        "metadata": {"uid": job.metadata.uid, "resourceVersion": job.metadata.resource_version},
-        "status": {
-            "startTime": started.or_else(|| job.metadata.creation_timestamp.clone()),
-            "conditions": [{
-                "type": type_,
-                "status": "True",
-                "reason": reason,
-                "message": message,
-                "lastTransitionTime": now,
-                "lastProbeTime": now,
-            }],
-        },
-    });
-    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
-    context.telemetry.wrote(Write::Job);
-    match call(api.patch_status(&participant.name, &PatchParams::default(), &Patch::Strategic(&body))).await {
-        Ok(job) => {
-            use kube::Resource;
-            context.announcer.announce(Happening {
-                about: job.object_ref(&()),
-                related: None,
-                warning: type_ == FAILURE_TARGET,
-                reason,
-                note: message,
-            });
-            Ok(())
-        }
-        Err(error) if error.is_conflict() => {
-            context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), RETRY);
-            Ok(())
-        }
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error),
-    }
 }

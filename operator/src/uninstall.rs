@@ -1,19 +1,21 @@
 //! Uninstall: before the release goes, leave nothing behind that nobody would clear.
 //!
 //! Stops the operator first, so that nobody grants while this goes on. Then lifts our finalizer from every pod; a pod
-//! that holds goes on undisturbed, but its end will not be recorded. Then lifts our scheduling gates: those pods take a
-//! node and wait there, as all others do. Pods that still wait are named and left waiting: nothing is ever told to start by
+//! that holds goes on undisturbed, but its end will not be recorded. Then lets go the Jobs that we suspended, and lifts our
+//! scheduling gates: those pods take a node and wait there, as all others do; the webhook, which goes last, has given each a
+//! waiter. Pods that still wait are named and left waiting: nothing is ever told to start by
 //! this.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::PARTICIPANT_LABEL;
-use konductor_primitives::facts::PodFacts;
+use konductor_primitives::facts::{JobFacts, PodFacts, Suspended};
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -21,9 +23,12 @@ use crate::args::Uninstall;
 use crate::client::call;
 use crate::finalizers::without_finalizer;
 use crate::gates::without_gate;
+use crate::jobs::without_suspension;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const PERIOD: Duration = Duration::from_millis(500);
+/// In which the Job controller makes the pods of a Job that goes on.
+const PODS_COME: Duration = Duration::from_secs(20);
 const PAGE: u32 = 500;
 
 /// Does all of it.
@@ -37,7 +42,9 @@ pub(crate) async fn run(client: &Client, arguments: &Uninstall) -> anyhow::Resul
         }
     }
     tracing::info!("lifted the finalizer of {lifted} pods; it is on no pod any more");
+    let resumed = resume_jobs(client).await?;
     lift_gates(client, &pods).await?;
+    let pods = if resumed { participants(client).await? } else { pods };
     let waiting: Vec<_> = pods.iter().filter(|pod| pod.can_be_told().is_some() || is_pending(pod)).collect();
     if waiting.is_empty() {
         tracing::info!("no pod waits");
@@ -114,6 +121,45 @@ async fn lift(client: &Client, pod: &PodFacts) -> anyhow::Result<bool> {
         Err(error) if error.is_not_found() || error.is_invalid() => Ok(false),
         Err(error) => bail!("the finalizer of pod {namespace}/{} could not be lifted: {error}", pod.name),
     }
+}
+
+/// Nobody else would let them go on any more. Their pods have to be there before the webhook goes, or nothing would hold
+/// them. Says whether there were any.
+async fn resume_jobs(client: &Client) -> anyhow::Result<bool> {
+    let api: Api<Job> = Api::all(client.clone());
+    let labelled = ListParams::default().labels(PARTICIPANT_LABEL);
+    let jobs = call(api.list(&labelled)).await.context("listing the Jobs that take part")?;
+    let mut resumed = Vec::new();
+    for job in jobs.items.iter().filter(|job| JobFacts::of(job).suspended == Suspended::ByUs) {
+        let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+        let api: Api<Job> = Api::namespaced(client.clone(), &namespace);
+        let body = without_suspension(&json!({"uid": job.metadata.uid}));
+        match call(api.patch(&name, &PatchParams::default(), &Patch::Strategic(&body))).await {
+            Ok(_) => resumed.push((api, namespace, name)),
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            // The right to do so is a switch of the chart.
+            Err(error) => tracing::warn!("Job {namespace}/{name} stays suspended, delete it: {error}"),
+        }
+    }
+    let deadline = Instant::now() + PODS_COME;
+    for (api, namespace, name) in &resumed {
+        loop {
+            let found =
+                call(api.get_opt(name)).await.with_context(|| format!("reading Job {namespace}/{name}"))?;
+            if found.is_none_or(|job| JobFacts::of(&job).active) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(
+                    "Job {namespace}/{name} goes on and has no pod yet: one made later would not wait"
+                );
+                break;
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+    tracing::info!("let {} Jobs go on that were suspended; their pods wait", resumed.len());
+    Ok(!resumed.is_empty())
 }
 
 /// Nobody else would lift them any more, and a pod whose gate stays is stuck where nothing explains it.

@@ -87,12 +87,23 @@ pub struct JobFacts {
     pub failed: Option<String>,
     /// `FailureTarget` or `SuccessCriteriaMet`: the Job is about to end.
     pub ending: bool,
-    /// `spec.suspend`.
-    pub suspended: bool,
+    /// `spec.suspend`, and by whom.
+    pub suspended: Suspended,
     /// Its deletion was asked for.
     pub deleting: bool,
     /// How many distinct successes complete it.
     pub needs: Needs,
+}
+
+/// Is a Job suspended? The field says so without saying by whom; our annotation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspended {
+    /// It runs, or may.
+    No,
+    /// Until it is its turn: it waits, and has no pods.
+    ByUs,
+    /// By its owner or a queue: it does not want to run, and so does not wait.
+    ByOthers,
 }
 
 /// When a Job has what it needs.
@@ -271,15 +282,15 @@ impl JobFacts {
             complete: condition("Complete").is_some(),
             failed: condition("Failed").map(|condition| condition.message.clone().unwrap_or_default()),
             ending: condition("FailureTarget").or_else(|| condition("SuccessCriteriaMet")).is_some(),
-            suspended: job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true),
+            suspended: Suspended::of(job),
             deleting: job.metadata.deletion_timestamp.is_some(),
             needs: needs(job),
         }
     }
 
-    /// When its time is up: it waits from its queue stamp on, but not while it is suspended.
+    /// When its time is up: it waits from its queue stamp on, but not while others keep it suspended.
     pub fn deadline(&self, options: &Options, since: Timestamp) -> Option<Timestamp> {
-        if self.suspended {
+        if self.suspended == Suspended::ByOthers {
             return None;
         }
         options.deadline(self.started.map_or(since, |started| started.max(since)))
@@ -288,6 +299,19 @@ impl JobFacts {
     /// Complete or Failed.
     pub const fn is_over(&self) -> bool {
         self.complete || self.failed.is_some()
+    }
+}
+
+impl Suspended {
+    /// Reads it off a Job.
+    fn of(job: &Job) -> Self {
+        let ours =
+            job.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotations::SUSPENDED));
+        match job.spec.as_ref().and_then(|spec| spec.suspend) {
+            Some(true) if ours => Self::ByUs,
+            Some(true) => Self::ByOthers,
+            _ => Self::No,
+        }
     }
 }
 

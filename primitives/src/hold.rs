@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
 use konductor_waiter::grant::Verdict;
 
-use crate::facts::{NodeState, PodFacts};
+use crate::facts::{NodeState, PodFacts, Suspended};
 use crate::reservation;
 use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Lookup, Withdrawal};
@@ -113,7 +113,7 @@ fn is_through<P>(
     };
     let told = |uid: &str| holder.told(uid);
     // Suspended: its pods were deleted, and it queues again when it goes on.
-    participant.job.as_ref().is_some_and(|job| job.is_over() || job.suspended)
+    participant.job.as_ref().is_some_and(|job| job.is_over() || job.suspended == Suspended::ByOthers)
         || participant.has_its_successes(told)
 }
 
@@ -136,7 +136,7 @@ fn outcome<P>(holder: &Holder, participant: Option<&Participant>, snapshot: &Sna
     };
     match &participant.job {
         _ if succeeded => Outcome::Succeeded,
-        Some(job) if job.suspended && job.failed.is_none() => Outcome::GaveBack,
+        Some(job) if job.suspended != Suspended::No && job.failed.is_none() => Outcome::GaveBack,
         None if participant.pods.iter().all(never_ran) => Outcome::GaveBack,
         _ => Outcome::Failed,
     }
@@ -221,7 +221,9 @@ fn stay(
             _ => Cow::Borrowed(*told),
         });
     let come = participant
-        .filter(|who| who.job.as_ref().is_none_or(|job| !job.is_over() && !job.suspended))
+        .filter(|who| {
+            who.job.as_ref().is_none_or(|job| !job.is_over() && job.suspended != Suspended::ByOthers)
+        })
         .into_iter()
         .flat_map(|who| who.pods.iter().filter(|pod| holder.told(&pod.uid).is_none()))
         .filter_map(told_now)

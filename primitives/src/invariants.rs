@@ -58,6 +58,12 @@ fn grants(before: &[Holder], after: &[Holder], last_token: Option<&str>) -> Resu
                         format!("{} would hold otherwise", holder.display()),
                     );
                 }
+                if holder.reserved && !known.reserved {
+                    return violation(
+                        "LedgerBeforeGo",
+                        format!("{} would count as told nothing", holder.name),
+                    );
+                }
                 let forgotten = known.pods.iter().find(|told| holder.told(&told.uid).is_none());
                 if let Some(told) = forgotten.filter(|_| holder.kind == ParticipantKind::Pod) {
                     return violation("LedgerBeforeGo", format!("{} would be forgotten", told.name));

@@ -11,7 +11,7 @@ use konductor_api::members::MemberKey;
 use konductor_api::options::{OnTimeout, Options};
 use konductor_api::participation::Role;
 
-use crate::facts::{JobFacts, Needs, PodFacts};
+use crate::facts::{JobFacts, Needs, PodFacts, Suspended};
 use crate::looked::{Looked, Target};
 use crate::queue::QueueKey;
 
@@ -134,7 +134,7 @@ impl Participant {
 
     /// Would it take the primitive if it were free? It has all that comes before, and has not been let through.
     pub fn waits(&self) -> bool {
-        let suspended = self.job.as_ref().is_some_and(|job| job.suspended);
+        let suspended = self.job.as_ref().is_some_and(|job| job.suspended == Suspended::ByOthers);
         // A Job between its last success and its condition has been through, too.
         let past = !self.pods.is_empty() && self.pods.iter().all(PodFacts::has_passed);
         self.reached && !self.is_over() && !suspended && !past
@@ -168,9 +168,15 @@ impl Participant {
         format!("{}/{}", self.kind.lower(), self.name)
     }
 
-    /// Could it start right now, or take a node and start then?
+    /// Could it start right now, or be let go to take nodes and start then?
     pub fn can_start(&self) -> bool {
-        self.waits() && self.pods.iter().any(|pod| pod.can_be_told().is_some() || pod.waits_at_our_gate())
+        let could = |pod: &PodFacts| pod.can_be_told().is_some() || pod.waits_at_our_gate();
+        self.waits() && (self.is_suspended_by_us() || self.pods.iter().any(could))
+    }
+
+    /// Does it wait without pods, until it is let go?
+    pub fn is_suspended_by_us(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.suspended == Suspended::ByUs)
     }
 
     /// Have as many pods, or indexes, succeeded as the Job needs? `told` is the record of each pod's grant.

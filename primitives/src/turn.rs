@@ -12,7 +12,7 @@ use foldhash::fast::FixedState;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::conditions::reason;
-use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, Release};
+use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, ParticipantKind, Release};
 
 use crate::describe::{self, Says, describe};
 use crate::facts::to_the_second;
@@ -142,6 +142,7 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             }
         };
         ledger.last_token = Some(token.clone());
+        let pods: Vec<_> = next.pods.iter().filter_map(hold::told_now).collect();
         ledger.holders.push(Holder {
             kind: next.kind,
             name: next.name.clone(),
@@ -150,7 +151,8 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             granted_at: to_the_second(self.snapshot.now),
             mode: describe::mode(next.role),
             permits: describe::permits(next.role),
-            pods: next.pods.iter().filter_map(hold::told_now).collect(),
+            reserved: next.kind == ParticipantKind::Job && pods.is_empty(),
+            pods,
             suspect: None,
         });
         true

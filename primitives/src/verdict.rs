@@ -16,9 +16,11 @@ use konductor_waiter::grant::{BUSY, Grant, NEVER, TIMED_OUT, Verdict};
 
 use crate::committed::{Committed, entrance};
 use crate::entrance::{Asker, Entrance};
-use crate::facts::{JobFacts, PodFacts};
+use crate::facts::{JobFacts, PodFacts, Suspended};
 use crate::queue::QueueKey;
 use crate::step::Withdrawal;
+
+const ALL_ITS_OWN: &str = "everything it waits for is open or its own";
 
 /// Somebody who takes part, whatever in.
 #[derive(Clone, Debug)]
@@ -77,6 +79,13 @@ pub struct Wait {
 pub enum JobTelling {
     /// Nothing.
     Nothing,
+    /// It is suspended by us, and waits for that entry; who waits otherwise has pods that say so.
+    Wait(Wait),
+    /// It is suspended by us, and has waited long enough. Its pods are told what there is to tell, each when it runs.
+    Resume {
+        /// A sentence: why.
+        message: String,
+    },
     /// It is to fail.
     Fail {
         /// One of [`reason`].
@@ -275,7 +284,7 @@ pub fn telling<'a>(
         return Telling::Wait(wait);
     }
     let Some(waiter_started_at) = waiter_started_at else {
-        return Telling::Lift { message: "everything it waits for is open or its own".to_owned() };
+        return Telling::Lift { message: ALL_ITS_OWN.to_owned() };
     };
     // Where nothing is held there is no ledger to count runs: the pod's own annotation does.
     let told_go = |grant: &&Grant| grant.verdict.opens() && highest_run.is_none_or(|run| run <= grant.run);
@@ -309,32 +318,43 @@ pub fn withdrawn(pod: &PodFacts, withdrawal: &Withdrawal) -> Grant {
 
 // ------------------------------------------------------------------------------------------------------- Jobs
 
-/// What to tell a Job that waits itself. Nothing any more once one of its pods was let through, and nothing while it is
-/// suspended: it does not wait then.
+/// What to tell a Job that waits itself. Nothing any more once one of its pods was let through, and nothing while others
+/// keep it suspended: it does not wait then. `place` as for [`telling`].
 pub fn telling_job<'a>(
     job: &Who,
+    suspended: Suspended,
     set: &PrimitiveSet,
     pods: &[PodFacts],
     committed: impl Fn(&PrimitiveRef) -> Committed<'a>,
+    place: impl Fn(&PrimitiveRef, &str) -> Option<(usize, usize)>,
     now: Timestamp,
 ) -> JobTelling {
     let told =
         |pod: &PodFacts| pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict.opens());
-    if pods.iter().any(told) {
+    if suspended == Suspended::ByOthers || pods.iter().any(told) {
         return JobTelling::Nothing;
     }
+    let mut wait = None;
     for part in set.entries() {
-        match entrance(committed(&part.primitive), &job.asks(&part.primitive, part.role, now)) {
-            Entrance::Through | Entrance::Held { .. } | Entrance::Next { .. } => {}
-            Entrance::Closed { .. } if !part.role.waits() => {}
+        let mut asker = job.asks(&part.primitive, part.role, now);
+        asker.place = place(&part.primitive, &job.uid);
+        let (reason, message) = match entrance(committed(&part.primitive), &asker) {
+            Entrance::Through | Entrance::Held { .. } | Entrance::Next { .. } => continue,
+            Entrance::Closed { reason, message, .. } if !part.role.waits() => (reason, message),
             Entrance::Never { message } => return JobTelling::Fail { reason: reason::JOB_DENIED, message },
             Entrance::Done { message } => return JobTelling::Skip { message },
-            Entrance::Closed { message, busy, .. } => match job.patience(busy, &message, now) {
-                Patience::Waits | Patience::GoesOn => {}
+            Entrance::Closed { reason, message, busy } => match job.patience(busy, &message, now) {
+                Patience::GoesOn => continue,
+                Patience::Waits => (reason, message),
                 Patience::Fails { reason, message, .. } => return JobTelling::Fail { reason, message },
                 Patience::Skips { message } => return JobTelling::Skip { message },
             },
-        }
+        };
+        wait.get_or_insert_with(|| Wait { primitive: part.primitive.clone(), reason, message });
     }
-    JobTelling::Nothing
+    match (suspended, wait) {
+        (Suspended::ByUs, Some(wait)) => JobTelling::Wait(wait),
+        (Suspended::ByUs, None) => JobTelling::Resume { message: ALL_ITS_OWN.to_owned() },
+        _ => JobTelling::Nothing,
+    }
 }

@@ -69,6 +69,7 @@ async fn serve() {
         cpu: "100m".to_owned(),
         memory: "16Mi".to_owned(),
         scheduling_gates: true,
+        suspends: true,
     };
     let admissions =
         Admissions { settings, names: Arc::new(Everything), metrics: Arc::default(), clock: Timestamp::now };

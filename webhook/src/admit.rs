@@ -8,7 +8,7 @@ use konductor_api::annotations::HOLD;
 use konductor_api::grammar::Problem;
 use konductor_api::options::Hold;
 
-use crate::hold::Gate;
+use crate::hold::{Gate, Suspension};
 use crate::names::Names;
 use crate::patch::{PatchError, patch};
 use crate::plan::{self, Becomes, Plan};
@@ -57,11 +57,14 @@ pub fn admit(body: &[u8], settings: &Settings, names: &dyn Names, now: Timestamp
 
 /// In what it takes part, and where it waits, for the audit log.
 fn told(plan: &Plan) -> String {
-    let gated = match &plan.becomes {
-        Becomes::Pod { gate, .. } => matches!(gate, Gate::Missing | Gate::There),
-        _ => plan.participation.hold == Hold::SchedulingGate,
+    let hold = match &plan.becomes {
+        Becomes::Pod { gate: Gate::Missing | Gate::There, .. } => Hold::SchedulingGate,
+        Becomes::Pod { .. } => Hold::InitContainer,
+        Becomes::Job { suspension: Suspension::Missing | Suspension::There, .. } => Hold::Suspend,
+        _ => plan.participation.hold,
     };
-    let place = if gated { format!(" ({HOLD}: {})", Hold::SchedulingGate.word()) } else { String::new() };
+    let place =
+        if hold == Hold::InitContainer { String::new() } else { format!(" ({HOLD}: {})", hold.word()) };
     format!("{}{place}", plan.participation)
 }
 

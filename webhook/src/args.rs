@@ -1,6 +1,7 @@
 //! The command line, as the chart writes it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
 use jiff::SignedDuration;
@@ -33,6 +34,9 @@ pub struct Args {
     /// Whether pods may wait at a scheduling gate: only where the operator may lift it
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub scheduling_gates: bool,
+    /// Whether Jobs may wait suspended: only where the operator may resume them
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub suspends: bool,
     /// The namespace that this process runs in
     #[arg(long)]
     pub namespace: String,
@@ -40,8 +44,11 @@ pub struct Args {
     #[arg(long)]
     pub service_name: String,
     /// The Secret that holds the certificate authority
-    #[arg(long)]
-    pub ca_secret: String,
+    #[arg(long, required_unless_present = "tls_directory")]
+    pub ca_secret: Option<String>,
+    /// The folder into which somebody else, cert-manager for instance, puts tls.crt and tls.key; caBundle is theirs then, too
+    #[arg(long, conflicts_with_all = ["ca_secret", "leaf_life", "ca_overlap"])]
+    pub tls_directory: Option<PathBuf>,
     /// The `MutatingWebhookConfiguration` whose caBundle is kept
     #[arg(long)]
     pub webhook_configuration: String,
@@ -103,6 +110,7 @@ impl Args {
             cpu: self.waiter_cpu.clone(),
             memory: self.waiter_memory.clone(),
             scheduling_gates: self.scheduling_gates,
+            suspends: self.suspends,
         }
     }
 
@@ -152,6 +160,18 @@ mod tests {
         assert_eq!(settings.pull_policy, "IfNotPresent");
         assert!(settings.scheduling_gates);
         assert!(!parsed(&["--scheduling-gates=false"]).unwrap().settings().scheduling_gates);
+        assert!(settings.suspends && !parsed(&["--suspends=false"]).unwrap().settings().suspends);
+    }
+
+    #[test]
+    fn certificates_are_our_own_or_somebody_elses() {
+        assert_eq!(parsed(&[]).unwrap().ca_secret.as_deref(), Some("konductor-ca"));
+        assert!(parsed(&["--tls-directory=/tls"]).is_err(), "both");
+        let others =
+            ["x", "--waiter-image=w", "--namespace=n", "--service-name=s", "--webhook-configuration=c"];
+        assert!(Args::try_parse_from(others).is_err(), "neither");
+        let args = Args::try_parse_from(others.iter().chain(&["--tls-directory=/tls"])).unwrap();
+        assert_eq!((args.ca_secret, args.tls_directory), (None, Some("/tls".into())));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! this object become, or what is wrong with it; [`waiter`], [`section`], [`tokens`], [`once`] and [`containers`] say it for a pod's
 //! containers, [`warnings`] what is legal but odd; [`template`] and [`traps`] say the same to whoever makes what makes pods) -> [`patch`] (the change, on raw JSON). [`admit`] is the way through
 //! them; all of it is pure. Around it: [`names`] (which primitives exist, best effort), [`serve`] (HTTP),
-//! [`telemetry`], and [`run`], which ties them to a process.
+//! [`telemetry`], `certificates` (who issues ours), and [`run`], which ties them to a process.
 //!
 //! What must stay true: every input gets an answer, an answer needs no API call, a second pass over our own result
 //! changes nothing, and no field that we do not know is lost.
@@ -12,6 +12,7 @@
 pub mod admit;
 mod affinity;
 pub mod args;
+mod certificates;
 pub mod containers;
 pub mod hold;
 pub mod names;

@@ -7,10 +7,12 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation};
 use serde_json::{Value, json};
 
-use konductor_api::annotations::{JOB_PLAN, PARTICIPANT_LABEL, PARTICIPANT_VALUE, QUEUED};
+use konductor_api::annotations::{
+    JOB_PLAN, PARTICIPANT_LABEL, PARTICIPANT_VALUE, QUEUED, SUSPENDED, SUSPENDED_VALUE,
+};
 
 use crate::containers::{Edit, Injection};
-use crate::hold::{Gate, scheduling_gate};
+use crate::hold::{Gate, Suspension, scheduling_gate};
 use crate::plan::Becomes;
 use crate::section;
 
@@ -46,24 +48,28 @@ pub fn patch(object: &Value, becomes: &Becomes) -> Result<Patch, PatchError> {
         Becomes::Unchanged | Becomes::OptedOut => {}
         Becomes::Pod { injection, gate, queued } => {
             editor.label(&[])?;
-            editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued)?;
+            editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued.as_str())?;
             editor.inject(injection)?;
             if *gate == Gate::Missing {
                 editor.insert(&[Field("spec"), Field("schedulingGates")], None, &scheduling_gate())?;
             }
         }
-        Becomes::Job { marker, queued } => {
+        Becomes::Job { marker, suspension, queued } => {
             // The API server gives a Job without labels those of its template, job-name among them, and ours with
             // them. One of our own on it would keep them away.
             if crate::object::at(object, &["metadata", "labels"]).is_some_and(|labels| *labels != json!({})) {
                 editor.label(&[])?;
             }
-            editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued)?;
+            editor.set(&[Field("metadata"), Field("annotations")], QUEUED, queued.as_str())?;
+            if *suspension == Suspension::Missing {
+                editor.set(&[Field("metadata"), Field("annotations")], SUSPENDED, SUSPENDED_VALUE)?;
+                editor.set(&[Field("spec")], "suspend", true)?;
+            }
             editor.label(&TEMPLATE)?;
             editor.set(
                 &[&TEMPLATE[..], &[Field("metadata"), Field("annotations")]].concat(),
                 JOB_PLAN,
-                marker,
+                marker.as_str(),
             )?;
         }
         Becomes::JobOfParticipants => editor.label(&TEMPLATE)?,
@@ -108,16 +114,17 @@ impl Editor {
     }
 
     /// Sets a field of the map at that path.
-    fn set(&mut self, map: &[Step<'_>], key: &str, value: &str) -> Result<(), PatchError> {
+    fn set(&mut self, map: &[Step<'_>], key: &str, value: impl Into<Value>) -> Result<(), PatchError> {
+        let value = value.into();
         let target = self
             .find(map, &json!({}))?
             .as_object_mut()
             .ok_or_else(|| PatchError { path: people(map), expected: "a map" })?;
-        if target.get(key).and_then(Value::as_str) == Some(value) {
+        if target.get(key) == Some(&value) {
             return Ok(());
         }
-        target.insert(key.to_owned(), json!(value));
-        self.add([map, &[Field(key)]].concat().as_slice(), None, json!(value));
+        target.insert(key.to_owned(), value.clone());
+        self.add([map, &[Field(key)]].concat().as_slice(), None, value);
         Ok(())
     }
 
@@ -191,7 +198,7 @@ mod tests {
     use crate::once::Wrap;
 
     fn job(marker: &str) -> Becomes {
-        Becomes::Job { marker: marker.to_owned(), queued: "now".to_owned() }
+        Becomes::Job { marker: marker.to_owned(), suspension: Suspension::None, queued: "now".to_owned() }
     }
 
     fn operations(object: &Value, becomes: &Becomes) -> Vec<(String, Value)> {

@@ -8,15 +8,17 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use konductor_api::annotations::{self, CONTAINERS, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT};
+use konductor_api::annotations::{
+    self, CONTAINERS, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, SUSPENDED,
+};
 use konductor_api::grammar::{self, Parsed, Problem};
 use konductor_api::job_plan::JobPlan;
-use konductor_api::options::{OnBusy, OnTimeout};
+use konductor_api::options::{Hold, OnBusy, OnTimeout};
 use konductor_api::participation::{Kind, PodPlan, Role};
 use serde_json::Value;
 
 use crate::containers::{self, Injection, Paths};
-use crate::hold::Gate;
+use crate::hold::{Gate, Suspension};
 use crate::object::{at, list, text};
 use crate::waiter::Settings;
 use crate::{affinity, hold, object, stamp};
@@ -41,6 +43,8 @@ pub enum Becomes {
     Job {
         /// What its pods must know.
         marker: String,
+        /// Is it suspended until it is its turn?
+        suspension: Suspension,
         /// Its queue stamp.
         queued: String,
     },
@@ -85,7 +89,10 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     problems.extend(conflicts(&participation, &annotated));
     problems.extend(for_jobs_only(&annotated));
     problems.extend(windows(pod, &[]));
-    problems.extend(hold::refused(&annotated.parsed.options, settings, &annotated.path));
+    problems.extend(hold::refused(&annotated.parsed.options, false, settings, &annotated.path));
+    if annotated.map.contains_key(SUSPENDED) {
+        problems.push(annotated.reserved(SUSPENDED));
+    }
     let spec = at(pod, &["spec"]).unwrap_or(&Value::Null);
     let paths = Paths { spec: "spec", annotations: &annotated.path };
     let injection = collect(containers::inject(spec, &participation, settings, paths), &mut problems);
@@ -136,18 +143,29 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let mut problems: Vec<_> = finalizers(job, &[]).into_iter().chain(finalizers(job, &TEMPLATE)).collect();
     let own = Annotated::read(job, &[], &mut problems);
     let pods = Annotated::read(job, &TEMPLATE, &mut problems);
-    let plan = JobPlan {
-        set: own.parsed.set.clone(),
-        section: own.parsed.section.clone(),
-        hold: own.parsed.options.hold,
-    };
+    let asked = own.parsed.options.hold;
+    let found = pods.map.get(JOB_PLAN);
+    let suspension = hold::suspension(job, &own.parsed.options, found.is_some());
+    let plan_for = |hold| JobPlan { set: own.parsed.set.clone(), section: own.parsed.section.clone(), hold };
+    let usual = plan_for(hold::of_pods(asked, &suspension, settings));
+    // Where they wait instead was decided on when the marker was written; who resumes the Job may look otherwise now.
+    let decided = [plan_for(Hold::SchedulingGate), plan_for(Hold::InitContainer)]
+        .into_iter()
+        .find(|plan| asked == Hold::Suspend && found.is_some_and(|found| *found == plan.to_string()));
+    let plan = decided.unwrap_or(usual);
     let marker = plan.to_string();
     let participation = PodPlan::new(plan, pods.parsed.clone());
     if own.map.contains_key(JOB_PLAN) {
         problems.push(own.reserved(JOB_PLAN));
     }
-    if pods.map.get(JOB_PLAN).is_some_and(|found| participation.job.is_empty() || *found != marker) {
+    if found.is_some_and(|found| participation.job.is_empty() || *found != marker) {
         problems.push(pods.reserved(JOB_PLAN));
+    }
+    if own.map.contains_key(SUSPENDED) && suspension != Suspension::There {
+        problems.push(own.reserved(SUSPENDED));
+    }
+    if pods.map.contains_key(SUSPENDED) {
+        problems.push(pods.reserved(SUSPENDED));
     }
     problems.extend(opted_out_in_part(&own, &pods));
     problems.extend(opted_out_in_part(&pods, &own));
@@ -159,8 +177,8 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     problems.extend(conflicts(&participation, &pods));
     problems.extend(for_jobs_only(&pods));
     problems.extend(windows(job, &TEMPLATE));
-    for annotated in [&own, &pods] {
-        problems.extend(hold::refused(&annotated.parsed.options, settings, &annotated.path));
+    for (annotated, of_a_job) in [(&own, true), (&pods, false)] {
+        problems.extend(hold::refused(&annotated.parsed.options, of_a_job, settings, &annotated.path));
     }
     // What the pods would be refused for is told here, where a person sees it.
     let spec = at(job, &["spec", "template", "spec"]).unwrap_or(&Value::Null);
@@ -174,7 +192,7 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
         Becomes::JobOfParticipants
     } else {
         let found = own.map.get(annotations::QUEUED).map(String::as_str);
-        Becomes::Job { marker, queued: stamp::stamp(found, now) }
+        Becomes::Job { marker, suspension, queued: stamp::stamp(found, now) }
     };
     Ok(Plan { becomes, participation })
 }

@@ -8,19 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
-};
-use konductor_certs::{Authority, AuthorityError, Current, LiveBundles, Publisher, Rotation, Serving};
+use konductor_certs::{LiveBundles, Serving};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::certificates::{Certificates, Certified};
 use crate::names::KnownNames;
 use crate::serve::{Admissions, Health, bind, serve_admission, serve_health};
 use crate::telemetry::Metrics;
@@ -29,8 +26,6 @@ use crate::telemetry::Metrics;
 const NAMES_PATIENCE: Duration = Duration::from_secs(10);
 /// Less than the grace period of the chart, with room for the last answers.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How often the API server is asked again for the CA, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// A watch ends on the server's side before that; without an answer for so long, the connection is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(295);
 
@@ -67,32 +62,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn(keep_names(Arc::clone(&names), client.clone()));
     tasks.spawn(settle(Arc::clone(&names), settled_sender));
 
-    let authority = tokio::select! {
-        authority = load_authority(&client, &args) => authority?,
+    let certificates = Certificates { client: &client, args: &args, clock, live: live.clone() };
+    let Certified { serving, publisher, for_checks } = tokio::select! {
+        certified = certificates.start(&mut tasks) => certified?,
         () = stopping.cancelled() => return Ok(()),
     };
-    let current: Current = Arc::new(ArcSwap::from_pointee(authority));
-    let serving = Serving::start(Arc::clone(&current), args.dns_names(), args.leaf_life, clock())?;
     serving_sender.send_replace(Some(Arc::clone(&serving)));
-    let (namespace, secret) = (&args.namespace, &args.ca_secret);
-    let publisher: Publisher<MutatingWebhookConfiguration> =
-        Publisher::new(&client, &args.webhook_configuration, namespace, secret, Arc::clone(&current));
     tasks.spawn(async move { match publisher.keep_published(live_sender).await? {} });
-    if let Some(configuration) = &args.validating_configuration {
-        let publisher: Publisher<ValidatingWebhookConfiguration> =
-            Publisher::new(&client, configuration, namespace, secret, Arc::clone(&current));
+    if let Some(publisher) = for_checks {
         tasks.spawn(async move { match publisher.keep_published(live_for_checks_sender).await? {} });
     }
     tasks.spawn(keep_fresh(Arc::clone(&serving), clock));
-    let rotation = Rotation {
-        secrets: kube::Api::namespaced(client.clone(), namespace),
-        namespace: namespace.clone(),
-        secret: secret.clone(),
-        current,
-        overlap: args.ca_overlap,
-        live: live.clone(),
-    };
-    tasks.spawn(async move { match rotation.keep(clock).await {} });
     let admissions = Arc::new(Admissions { settings: args.settings(), names, metrics, clock });
     let admission = serve_admission(admission_listener, &serving, admissions, stopping.clone(), DRAIN);
     tracing::info!(listen = %args.listen, health = %args.health_listen, waiter = %args.waiter_image, "serving");
@@ -138,29 +118,6 @@ async fn settle(names: Arc<KnownNames>, settled: watch::Sender<bool>) -> anyhow:
     }
     settled.send_replace(true);
     Ok(())
-}
-
-/// The CA. The API server may not be there yet, nor our permissions; a Secret that is wrong will not get better.
-async fn load_authority(client: &kube::Client, args: &Args) -> Result<Authority, AuthorityError> {
-    let (mut pause, longest) = RETRY;
-    let mut told = (String::new(), Instant::now());
-    loop {
-        let loaded =
-            Authority::load_or_create(client.clone(), &args.namespace, &args.ca_secret, Timestamp::now())
-                .await;
-        match loaded {
-            Err(error @ (AuthorityError::Api { .. } | AuthorityError::Timeout { .. })) => {
-                let text = error.to_string();
-                if told.0 != text || told.1.elapsed() > Duration::from_secs(60) {
-                    tracing::warn!("{text}");
-                    told = (text, Instant::now());
-                }
-            }
-            decided => return decided,
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(longest);
-    }
 }
 
 /// Cancelled by the first signal; a second one ends the process at once.

@@ -64,6 +64,8 @@ pub struct Settings {
     pub memory: String,
     /// May pods wait at a scheduling gate? Only where the operator has the right to lift it.
     pub scheduling_gates: bool,
+    /// May Jobs wait suspended? Only where the operator has the right to resume them.
+    pub suspends: bool,
 }
 
 #[cfg(test)]
@@ -76,6 +78,7 @@ impl Settings {
             cpu: "100m".to_owned(),
             memory: "16Mi".to_owned(),
             scheduling_gates: true,
+            suspends: true,
         }
     }
 }

@@ -5,10 +5,10 @@
 use konductor_api::participation::{Part, Role};
 use serde_json::Value;
 
-use crate::hold;
+use crate::hold::{self, Suspension};
 use crate::names::Names;
 use crate::object::{at, text};
-use crate::plan::Plan;
+use crate::plan::{Becomes, Plan};
 use crate::review::Resource;
 use crate::waiter::Settings;
 
@@ -30,8 +30,13 @@ pub fn warnings(
         return Vec::new();
     }
     let mut warnings = missing(namespace, plan, names);
-    warnings.extend(deadlines(resource, object));
+    let suspension = match &plan.becomes {
+        Becomes::Job { suspension, .. } => suspension,
+        _ => &Suspension::None,
+    };
+    warnings.extend(deadlines(resource, object, suspension));
     warnings.extend(place(resource, object, plan, settings));
+    warnings.extend(hold::not_suspended(suspension, settings));
     for (key, tool) in HOOKS {
         if text(object, &["metadata", "annotations", key]).is_some() {
             warnings.push(format!(
@@ -72,8 +77,10 @@ fn missing(namespace: &str, plan: &Plan, names: &dyn Names) -> Vec<String> {
     warnings
 }
 
-fn deadlines(resource: Resource, object: &Value) -> Vec<String> {
+/// The clock of a Job stands while it is suspended, and its pods are not there yet.
+fn deadlines(resource: Resource, object: &Value, suspension: &Suspension) -> Vec<String> {
     let fields: &[&[&str]] = match resource {
+        _ if matches!(suspension, Suspension::Missing | Suspension::There) => &[],
         Resource::Jobs => {
             &[&["spec", "activeDeadlineSeconds"], &["spec", "template", "spec", "activeDeadlineSeconds"]]
         }

@@ -4,9 +4,10 @@
 //! same run, interleaved, so that a busy machine slows both.
 //!
 //! The way through: [`handover`] (the order of it all) → [`chain`] (one chain of pods or Jobs) → [`manifests`]; and
-//! [`ledger`] and [`trip`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
+//! [`admission`], and [`ledger`] and [`trip`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
 //! [`writes`].
 
+mod admission;
 mod chain;
 mod figures;
 mod handover;
@@ -34,6 +35,14 @@ pub(crate) enum Name {
     Handover {
         /// Hand-overs of each kind
         #[arg(long, default_value_t = 60)]
+        rounds: usize,
+        #[command(flatten)]
+        choice: Choice,
+    },
+    /// What Konductor adds to the creation of pods and Jobs, annotated or not
+    Admission {
+        /// Calls of each kind
+        #[arg(long, default_value_t = 1000)]
         rounds: usize,
         #[command(flatten)]
         choice: Choice,
@@ -68,6 +77,7 @@ struct Options {
 /// Brings Konductor, as it is in the tree, onto a cluster and measures.
 pub(crate) fn run(name: &Name) -> Result<()> {
     let (Name::Handover { choice, .. }
+    | Name::Admission { choice, .. }
     | Name::Ledger(Crowd { choice, .. })
     | Name::Trip(Crowd { choice, .. })) = name;
     let target = choice.resolve()?;
@@ -79,6 +89,7 @@ pub(crate) fn run(name: &Name) -> Result<()> {
     };
     match name {
         Name::Handover { rounds, .. } => handover::run(&options, *rounds),
+        Name::Admission { rounds, .. } => admission::run(&options, *rounds),
         Name::Ledger(crowd) => ledger::run(&options, crowd.count.unwrap_or(1000)),
         Name::Trip(crowd) => trip::run(&options, crowd.count.unwrap_or(10_000)),
     }

@@ -24,6 +24,19 @@
 {{ include "konductor.fullname" . }}-ca
 {{- end -}}
 
+{{/* Where cert-manager puts the webhook's certificate. */}}
+{{- define "konductor.tlsSecretName" -}}
+{{ include "konductor.webhookName" . }}-tls
+{{- end -}}
+
+{{/* By which cert-manager knows what to set as caBundle. */}}
+{{- define "konductor.caInjection" -}}
+{{- if .Values.webhook.certManager.enabled -}}
+annotations:
+  cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "konductor.webhookName" . }}
+{{- end -}}
+{{- end -}}
+
 {{- define "konductor.controllerServiceAccount" -}}
 {{ default (include "konductor.controllerName" .) .Values.serviceAccount.name }}
 {{- end -}}

@@ -27,6 +27,7 @@ mod rwmutex;
 mod semaphore;
 mod simulation;
 mod snapshot;
+mod suspended;
 mod turn;
 mod verdict;
 mod waitgroup;

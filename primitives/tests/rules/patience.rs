@@ -19,13 +19,13 @@ use konductor_api::semaphore::{Semaphore, SemaphoreSpec};
 use konductor_api::waitgroup::{WaitGroup, WaitGroupPhase, WaitGroupSpec, WaitGroupStatus};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
-use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, has_reached, telling, telling_job};
+use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, has_reached, telling};
 use konductor_waiter::grant::{BUSY, Grant, NEVER, TIMED_OUT, Verdict};
 use rstest::rstest;
 
 use super::support::{
     JobSketch, PodSketch, Primitive, Says, at, commit, fresh, gate, holder, job, jobs_seen, mutex, name_of,
-    pod, snapshot, told, uid, waits,
+    pod, snapshot, told, told_of, uid, waits,
 };
 
 /// What the API server returned.
@@ -230,7 +230,7 @@ fn what_nobody_knows_of_a_job_never_ends_its_patience() {
     let stored = held();
     let unseen = Who::unseen_job("j", &uid("j"));
     let set: PrimitiveSet = "v1 mutex=x".parse().unwrap();
-    assert_eq!(telling_job(&unseen, &set, &[], |_| stored.committed(), at(99_999)), JobTelling::Nothing);
+    assert_eq!(told_of(&unseen, &set, &[], |_| stored.committed(), at(99_999)), JobTelling::Nothing);
 }
 
 // ---------------------------------------------------------------------------------------------------------- Jobs
@@ -258,7 +258,7 @@ fn who(options: Options) -> Who {
 
 fn tell_job(options: Options, set: &str, pods: &[PodSketch], stored: &Stored, second: i64) -> JobTelling {
     let pods: Vec<_> = pods.iter().map(PodSketch::facts).collect();
-    telling_job(&who(options), &set.parse().unwrap(), &pods, |_| stored.committed(), at(second))
+    told_of(&who(options), &set.parse().unwrap(), &pods, |_| stored.committed(), at(second))
 }
 
 fn fails(telling: &JobTelling) -> &'static str {
@@ -347,7 +347,7 @@ fn whatever_else_a_job_waits_for_what_never_comes_decides() {
     let stored: BTreeMap<_, _> = [(Kind::Gate, closed()), (Kind::Once, executed())].into();
     let set: PrimitiveSet = "v1 gate=x once=x".parse().unwrap();
     let committed = |primitive: &PrimitiveRef| stored[&primitive.kind].committed();
-    assert!(is_skipped(&telling_job(&who(Options::default()), &set, &[], committed, at(5))));
+    assert!(is_skipped(&told_of(&who(Options::default()), &set, &[], committed, at(5))));
 }
 
 #[test]

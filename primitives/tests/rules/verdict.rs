@@ -14,13 +14,13 @@ use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::gate;
 use konductor_primitives::step::Withdrawal;
-use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, telling, telling_job, withdrawn};
+use konductor_primitives::verdict::{JobTelling, Telling, Wait, Who, telling, withdrawn};
 use konductor_waiter::grant::{Grant, NEVER, Verdict};
 use rstest::rstest;
 
 use super::support::{
     JobSketch, PodSketch, at, gate as gate_on, holder, job, jobs_seen, mutex, name_of_gate, name_of_mutex,
-    pod, snapshot, told, uid,
+    pod, snapshot, told, told_of, uid,
 };
 
 /// What the API server returned.
@@ -299,7 +299,7 @@ fn what_a_gate_said_before_its_spec_was_changed_counts_for_nobody(#[case] store:
     let facts = waiter().annotation(JOB_PLAN, "v1 gate=etl").facts();
     let committed = |name: &PrimitiveRef| store.get(name);
     let plan = plan_of(&facts, true);
-    let told = telling_job(&the_job(), &plan.job, std::slice::from_ref(&facts), committed, at(50));
+    let told = told_of(&the_job(), &plan.job, std::slice::from_ref(&facts), committed, at(50));
     assert_eq!(told, JobTelling::Nothing);
 }
 
@@ -308,7 +308,7 @@ fn a_job_fails_when_its_gate_can_never_open_unless_a_pod_was_let_through() {
     let plan = plan_of(&waiter().annotation(JOB_PLAN, "v1 gate=etl").facts(), true);
     let fails = |pods: &[PodSketch], store: &Store| {
         let pods: Vec<_> = pods.iter().map(PodSketch::facts).collect();
-        telling_job(&the_job(), &plan.job, &pods, |name| store.get(name), at(50))
+        told_of(&the_job(), &plan.job, &pods, |name| store.get(name), at(50))
     };
     let failed = Store::default().failed("etl");
     for pods in [&[waiter()][..], &[]] {
@@ -326,7 +326,7 @@ fn a_job_fails_when_its_gate_can_never_open_unless_a_pod_was_let_through() {
 fn a_template_gate_is_no_reason_to_fail_the_job() {
     let plan = plan_of(&waiter().annotation(GATE, "etl").facts(), true);
     let failed = Store::default().failed("etl");
-    let told = telling_job(&the_job(), &plan.job, &[], |name| failed.get(name), at(50));
+    let told = told_of(&the_job(), &plan.job, &[], |name| failed.get(name), at(50));
     assert_eq!(told, JobTelling::Nothing);
 }
 

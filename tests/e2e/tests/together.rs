@@ -40,6 +40,8 @@ mod semaphore;
 mod surface;
 #[path = "together/surroundings.rs"]
 mod surroundings;
+#[path = "together/suspend.rs"]
+mod suspend;
 #[path = "together/templates.rs"]
 mod templates;
 #[path = "together/waitgroup.rs"]

@@ -41,6 +41,7 @@ pub(crate) fn settings() -> Settings {
         cpu: "100m".to_owned(),
         memory: "16Mi".to_owned(),
         scheduling_gates: true,
+        suspends: true,
     }
 }
 

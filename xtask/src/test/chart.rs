@@ -12,12 +12,15 @@ use serde_json::Value;
 use crate::images::root;
 
 /// Combinations that must render.
-const GOOD: [&[&str]; 11] = [
+const GOOD: [&[&str]; 14] = [
     &[],
     &["crds.install=false"],
     &["crds.keep=false"],
     &["controller.holds.schedulingGate=false"],
+    &["controller.holds.suspend=false"],
     &["webhook.checkTemplates=false"],
+    &["webhook.certManager.enabled=true"],
+    &["webhook.certManager.enabled=true", "webhook.certManager.issuerRef.name=ca"],
     &["webhook.replicas=1", "webhook.hostNetwork=true", "webhook.port=10250"],
     &["global.registry=registry.example.com/mirror", "image.pullSecrets[0].name=mirror"],
     &["serviceAccount.enabled=false", "serviceAccount.name=mine"],
@@ -37,7 +40,7 @@ const GOOD: [&[&str]; 11] = [
 ];
 
 /// Values that must be refused.
-const BAD: [&str; 7] = [
+const BAD: [&str; 9] = [
     "webhok.replicas=1",
     "webhook.replicas=-1",
     "webhook.port=0",
@@ -45,6 +48,8 @@ const BAD: [&str; 7] = [
     "image.pullPolicy=Sometimes",
     "controller.args.logLevel=loud",
     "controller.holds.schedulingGate=perhaps",
+    "controller.holds.suspend=now",
+    "webhook.certManager.duration=soon",
 ];
 
 /// Lints and renders.

@@ -11,6 +11,9 @@ use super::world::{Job, Lock, PODS, Pod, Stored, World};
 impl<R: Rule> Locks<R> {
     pub(super) fn controller(world: &World, actions: &mut Vec<Action>) {
         let job = world.job;
+        if job.held {
+            return;
+        }
         if job.suspended {
             actions.push(Action::Resume);
             return;
@@ -23,6 +26,10 @@ impl<R: Rule> Locks<R> {
             None => pod.status.over,
         };
         let [first, second, _] = &world.pods;
+        if first.unborn {
+            actions.push(Action::First);
+            return;
+        }
         if [first, second].into_iter().any(|pod| said(pod) == Some(true)) {
             actions.push(Action::Complete);
         }
@@ -55,10 +62,11 @@ impl<R: Rule> Locks<R> {
             Action::Recreate => {
                 self.replace(world, Lock { status: 0, incarnation: lock.incarnation + 1, ..lock });
             }
-            Action::Retry => {
+            Action::First | Action::Retry => {
                 let fresh = Pod { stored: Some(Stored::default()), ..Pod::default() };
-                world.pods[1] = fresh;
+                world.pods[usize::from(action == Action::Retry)] = fresh;
             }
+            Action::LetGo(_) | Action::Unsuspend => world.job.held = false,
             // What is left of a Job that is over is deleted.
             Action::Complete | Action::Fail => {
                 world.job.complete = action == Action::Complete;

@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{JobCondition, JobSpec, JobStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use konductor_api::annotations::SUSPENDED;
 use konductor_api::ledger::{Holder, ParticipantKind, Status as _};
 use konductor_api::members::MemberKey;
 use konductor_api::options::Options;
-use konductor_api::participation::{PodPlan, PrimitiveRef};
-use konductor_primitives::facts::{JobFacts, NodeState, PodFacts};
+use konductor_api::participation::{Part, PodPlan, PrimitiveRef};
+use konductor_primitives::facts::{JobFacts, NodeState, PodFacts, Suspended};
 use konductor_primitives::hold::told_now;
 use konductor_primitives::queue::QueueKey;
 use konductor_primitives::snapshot::{OfJob, Participant, Snapshot};
 use konductor_primitives::step::Step;
-use konductor_primitives::verdict::{Telling, Who, telling};
+use konductor_primitives::verdict::{JobTelling, Telling, Who, telling, telling_job};
 use konductor_waiter::judge::{Myself, Standing, judge};
 
 use super::kind::Rule;
@@ -374,6 +375,20 @@ impl<R: Rule> Cache<R> {
         says
     }
 
+    /// Does the Job go on, that we suspended, from that ledger?
+    pub(crate) fn resumes(&mut self, lock: Lock) -> bool {
+        let mut object = self.object(lock);
+        if lock.status != 0 {
+            R::set_status(&mut object, self.status(lock.status).clone());
+        }
+        let committed = |_: &PrimitiveRef| R::committed(&object);
+        let primitive = PrimitiveRef { kind: R::KIND, name: "x".to_owned() };
+        let set = [Part { primitive, role: self.rule.roles()[0] }].into_iter().collect();
+        let job = Who::unseen_job(&name(JOB), &uid(JOB));
+        let told = telling_job(&job, Suspended::ByUs, &set, &[], committed, |_, _| None, at(1000));
+        matches!(told, JobTelling::Resume { .. })
+    }
+
     /// Does a waiter that started then, with that mark, pass on that grant?
     pub(crate) fn passes(&mut self, told: Told, started_at: u16, mark: u8) -> bool {
         let (started, mark) = match self.mutant {
@@ -413,9 +428,14 @@ pub(crate) fn job_facts(job: Job) -> JobFacts {
         metadata: ObjectMeta {
             uid: Some(if job.made == 0 { uid(JOB) } else { format!("{}-{}", uid(JOB), job.made) }),
             creation_timestamp: Some(objects::time(0)),
+            annotations: job.held.then(|| [(SUSPENDED.to_owned(), String::new())].into()),
             ..ObjectMeta::default()
         },
-        spec: Some(JobSpec { suspend: Some(job.suspended), completions: Some(1), ..JobSpec::default() }),
+        spec: Some(JobSpec {
+            suspend: Some(job.suspended || job.held),
+            completions: Some(1),
+            ..JobSpec::default()
+        }),
         status: Some(JobStatus { conditions: Some(conditions.collect()), ..JobStatus::default() }),
     })
 }

@@ -53,13 +53,19 @@ pub(crate) struct Bounds {
     pub(crate) gated: usize,
     /// The first pod never finds a node.
     pub(crate) nowhere: bool,
+    /// The Job is suspended by us, and has no pod yet.
+    pub(crate) held: bool,
 }
 
 impl Bounds {
     /// In a few words.
     pub(crate) fn words(&self) -> String {
         let Self { pods, faults, memories, .. } = self;
-        let job = if self.job { ", and a Job" } else { "" };
+        let job = match (self.job, self.held) {
+            (false, _) => "",
+            (true, false) => ", and a Job",
+            (true, true) => ", and a Job that is suspended",
+        };
         let gated = if self.gated > 0 {
             format!(", at a gate: {}{}", self.gated, if self.nowhere { " without a node ever" } else { "" })
         } else {
@@ -136,12 +142,15 @@ pub(crate) enum Action {
     ChangeSpec,
     Recreate,
     // The Job and its controller.
+    LetGo(View),
+    First,
     Retry,
     Complete,
     Fail,
     MakeJob,
     Suspend,
     Resume,
+    Unsuspend,
     DeleteJob,
 }
 
@@ -191,6 +200,9 @@ impl<R: Rule> Locks<R> {
             self.moves(world, pod, actions);
         }
         if self.has_job() && !world.job.gone {
+            if self.lets_go(world, View::Fresh) {
+                actions.push(Action::LetGo(View::Fresh));
+            }
             Self::controller(world, actions);
         }
     }
@@ -217,6 +229,9 @@ impl<R: Rule> Locks<R> {
                     actions.push(Action::Decide(1, View::OldJob));
                 }
             }
+        }
+        if world.old_lock.is_some() && self.lets_go(world, View::OldLock) {
+            actions.push(Action::LetGo(View::OldLock));
         }
         for pod in 0..PODS {
             if world.old_lock.is_some() && self.tellable(world, View::OldLock, pod).is_some() {
@@ -285,7 +300,13 @@ impl<R: Rule> Locks<R> {
         }
         if self.has_job() && !world.job.gone {
             actions.push(Action::DeleteJob);
-            if R::KIND != Kind::Gate && !world.job.suspended && !world.job.complete && !world.job.failed {
+            if world.job.held {
+                actions.push(Action::Unsuspend);
+            } else if R::KIND != Kind::Gate
+                && !world.job.suspended
+                && !world.job.complete
+                && !world.job.failed
+            {
                 actions.push(Action::Suspend);
             }
         }
@@ -336,13 +357,16 @@ impl<R: Rule> Model for Locks<R> {
         if self.fixed[1].job.is_some() {
             pods[1] = unborn;
         }
+        if self.bounds.held {
+            pods[0] = unborn;
+        }
         let keys = self.rule.keys().unwrap_or_default();
         let came = (0..PODS).filter(|pod| pods[*pod].status.waiter == Waiter::Running);
         let came = came.fold(0, |came, pod| came | 1 << keys[pod]);
         let ghost = Ghost { came: if self.rule.keys().is_some() { came } else { 0 }, ..Ghost::default() };
         vec![World {
             pods,
-            job: Job::default(),
+            job: Job { held: self.bounds.held, ..Job::default() },
             lock: Lock { incarnation: 0, spec: 0, status: 0 },
             old_pods: [None; PODS],
             old_lock: None,
@@ -407,6 +431,7 @@ impl<R: Rule> Model for Locks<R> {
             | Action::ChangeSpec
             | Action::Recreate
             | Action::Suspend
+            | Action::Unsuspend
             | Action::DeleteJob => next.faults -= 1,
             _ => {}
         }
@@ -471,14 +496,18 @@ impl<R: Rule> Rests for Locks<R> {
             stored.finalizer && status.over.is_some() && !in_doubt(pod) && !needed
         };
         let over = |told: &str| world.pods[index(told)].status.over.is_some();
+        let job = world.job;
         // Who finds no node keeps what nobody else could take.
         let lingers = holders.iter().any(|holder| {
-            if is_reservation(holder) {
+            if is_reservation(holder) && holder.kind == ParticipantKind::Job {
+                job.gone || job.complete || job.failed || job.suspended
+            } else if is_reservation(holder) {
                 over(&holder.uid)
             } else {
                 holder.pods.iter().all(|told| over(&told.uid))
             }
         });
-        (0..PODS).any(|pod| waits(pod) || stuck(pod)) || lingers
+        let held_back = job.held && !job.gone && !self.rule.may_wait(world, 0, status_of_all);
+        (0..PODS).any(|pod| waits(pod) || stuck(pod)) || lingers || held_back
     }
 }

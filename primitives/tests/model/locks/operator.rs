@@ -60,6 +60,7 @@ impl<R: Rule> Locks<R> {
         match view {
             View::OldPod(pod) => world.old_pods[pod] = None,
             View::OldPods => world.old_pods = [None; PODS],
+            View::OldJob => world.old_job = None,
             _ => {}
         }
         for _ in 0..ROUNDS {
@@ -211,6 +212,12 @@ impl<R: Rule> Locks<R> {
         let lock = if view == View::OldLock { world.old_lock } else { Some(world.lock) };
         let (Some(lock), Some(sight)) = (lock, world.pods[pod].sight()) else { return false };
         self.cache().says(lock, pod, sight) == Say::Ungate
+    }
+
+    /// Would that operator let the Job go on, that we suspended?
+    pub(super) fn lets_go(&self, world: &World, view: View) -> bool {
+        let lock = if view == View::OldLock { world.old_lock } else { Some(world.lock) };
+        world.job.held && lock.is_some_and(|lock| self.cache().resumes(lock))
     }
 
     /// One patch: finalizer and grant.

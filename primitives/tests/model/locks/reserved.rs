@@ -10,9 +10,9 @@ use super::world::Place;
 use crate::mutants::Mutant;
 use crate::objects::{self, index};
 
-/// Is it the entry of a pod that was told nothing?
+/// Is it the entry of somebody of whom no pod was told anything?
 pub(crate) fn is_reservation(holder: &Holder) -> bool {
-    holder.kind == ParticipantKind::Pod && holder.pods.is_empty()
+    holder.pods.is_empty() && (holder.kind == ParticipantKind::Pod || holder.reserved)
 }
 
 impl<R: Rule> Cache<R> {

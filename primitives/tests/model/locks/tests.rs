@@ -28,6 +28,7 @@ pub(super) const THREE: Bounds = Bounds {
     attestations: true,
     gated: 0,
     nowhere: false,
+    held: false,
 };
 /// The same without faults, but with an old version in the second operator's cache.
 pub(super) const STALE: Bounds = Bounds { faults: 0, memories: 1, faulty: 3, ..THREE };
@@ -41,6 +42,9 @@ pub(super) const TWICE: Bounds = Bounds { faults: 2, pods: 1, faulty: 1, early: 
 pub(super) const RIVALS: Bounds = Bounds { rivals: true, pods: 2, early: 1, ..THREE };
 /// A Job with a pod and its replacement, and a pod that waits.
 pub(super) const JOB: Bounds = Bounds { job: true, failures: true, early: 1, ..ONE };
+
+/// The same, and the Job is suspended until it is its turn.
+pub(super) const SUSPENDED: Bounds = Bounds { held: true, pods: 3, ..JOB };
 
 /// Two pods, the first of them at our scheduling gate.
 pub(super) const GATED: Bounds = Bounds { pods: 2, faulty: 1, early: 1, gated: 1, ..THREE };
@@ -81,6 +85,9 @@ pub(super) fn check<R: Rule>(what: &str, rule: R, bounds: Bounds) {
 #[case::of_a_pod_at_our_gate_with_a_stale_cache_and_a_fault(Bounds { faults: 1, ..GATED_AND_STALE })]
 #[case::of_a_pod_at_our_gate_with_two_operators_about_to_write(Bounds { gated: 1, ..RIVALS })]
 #[case::of_a_job_at_our_gate(Bounds { gated: 1, ..JOB })]
+#[case::of_a_job_that_is_suspended(SUSPENDED)]
+#[case::of_a_job_that_is_suspended_with_a_stale_cache(Bounds { faults: 0, memories: 1, ..SUSPENDED })]
+#[case::of_a_job_that_is_suspended_with_two_operators_about_to_write(Bounds { rivals: true, ..SUSPENDED })]
 #[case::of_pods_that_restart(Bounds { restarts: [true; PODS], failures: true, pods: 2, early: 1, ..ONE })]
 fn mutex(#[case] bounds: Bounds) {
     check("Mutex", MutexRule, bounds);
@@ -121,6 +128,7 @@ fn rwmutex(#[case] bounds: Bounds, #[case] policies: Vec<RWMutexPolicy>) {
 #[case::with_a_stale_cache(Bounds { faulty: 1, ..STALE })]
 #[case::with_two_operators_about_to_write(RIVALS)]
 #[case::of_a_pod_at_our_gate(GATED)]
+#[case::of_a_job_that_is_suspended(SUSPENDED)]
 fn once(#[case] bounds: Bounds) {
     let rule = OnceRule { keys: vec!["a", "b", "a"], max_attempts: Some(2) };
     check("Once", rule, Bounds { failures: true, ..bounds });

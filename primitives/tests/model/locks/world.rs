@@ -145,6 +145,8 @@ pub(crate) struct Job {
     pub(crate) complete: bool,
     pub(crate) failed: bool,
     pub(crate) suspended: bool,
+    /// Suspended by us, until it is its turn.
+    pub(crate) held: bool,
     /// How often it was made again.
     pub(crate) made: u8,
 }

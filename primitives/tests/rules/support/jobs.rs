@@ -1,6 +1,7 @@
 //! A Job, as the API server would show it.
 
 use k8s_openapi::api::batch::v1::{Job, JobCondition, SuccessPolicy};
+use konductor_api::annotations::SUSPENDED;
 use konductor_primitives::facts::JobFacts;
 
 use super::{time, uid};
@@ -44,6 +45,12 @@ impl JobSketch {
     pub(crate) fn suspended(mut self) -> Self {
         self.0.spec.as_mut().unwrap().suspend = Some(true);
         self
+    }
+
+    /// Until it is its turn.
+    pub(crate) fn suspended_by_us(mut self) -> Self {
+        self.0.metadata.annotations.get_or_insert_default().insert(SUSPENDED.to_owned(), String::new());
+        self.suspended()
     }
 
     /// Its controller started it then.

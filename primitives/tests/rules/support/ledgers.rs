@@ -82,6 +82,7 @@ pub(crate) fn holder(kind: ParticipantKind, name: &str, pods: Vec<ToldPod>) -> H
         mode: None,
         permits: None,
         pods,
+        reserved: false,
         suspect: None,
     }
 }

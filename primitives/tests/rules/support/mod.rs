@@ -18,7 +18,7 @@ pub(crate) use ledgers::{
 pub(crate) use pods::{PodSketch, pod};
 pub(crate) use steps::{
     Primitive, commit, commit_as, edit, entrance, fresh, holders, is_closed, is_in, is_never, is_ready, line,
-    message, queue, reason_of,
+    message, queue, reason_of, told_of,
 };
 
 /// So many seconds after the tests begin.

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::barrier::{Barrier, BarrierStatus};
 use konductor_api::conditions::STALLED;
@@ -10,19 +11,32 @@ use konductor_api::lease::{Lease, LeaseStatus};
 use konductor_api::ledger::{Common, HISTORY_KEPT, Ledger, Status};
 use konductor_api::mutex::{Mutex, MutexStatus};
 use konductor_api::once::{Once, OnceStatus};
-use konductor_api::participation::Kind;
+use konductor_api::participation::{Kind, PrimitiveRef, PrimitiveSet};
 use konductor_api::rwmutex::{RWMutex, RWMutexStatus};
 use konductor_api::semaphore::{Semaphore, SemaphoreStatus};
 use konductor_api::waitgroup::{WaitGroup, WaitGroupStatus};
 use konductor_primitives::committed;
 use konductor_primitives::committed::Committed;
 use konductor_primitives::entrance::{Asker, Entrance};
+use konductor_primitives::facts::{PodFacts, Suspended};
 use konductor_primitives::invariants::Violation;
 use konductor_primitives::snapshot::{Participant, Snapshot};
 use konductor_primitives::step::Step;
+use konductor_primitives::verdict::{JobTelling, Who, telling_job};
 use konductor_primitives::{barrier, gate, lease, mutex, once, rwmutex, semaphore, waitgroup};
 
 use super::{name_of, time};
+
+/// What a Job is told that runs.
+pub(crate) fn told_of<'a>(
+    job: &Who,
+    set: &PrimitiveSet,
+    pods: &[PodFacts],
+    committed: impl Fn(&PrimitiveRef) -> Committed<'a>,
+    now: Timestamp,
+) -> JobTelling {
+    telling_job(job, Suspended::No, set, pods, committed, |_, _| None, now)
+}
 
 /// A kind, with its rules.
 pub(crate) trait Primitive: Clone {
