@@ -8,13 +8,19 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use konductor_cluster::{Cluster, DEFAULT_NAME, Options, Progress, Status};
+use konductor_cluster::{Cluster, DEFAULT_NAME, Kubernetes, Options, Progress, Status};
 
 /// What to do with a cluster.
 #[derive(Subcommand)]
 pub(crate) enum Action {
     /// Build what is missing, start it, and print how to use it; repairs a cluster of which parts have ended
-    Up(Name),
+    Up {
+        #[command(flatten)]
+        name: Name,
+        /// The Kubernetes that it is made of: 1.30, 1.36 or 1.37
+        #[arg(long, default_value_t = Kubernetes::DEFAULT, value_name = "MINOR")]
+        kubernetes: Kubernetes,
+    },
     /// End it and remove all that it left
     Down(Name),
     /// Say whether it runs
@@ -32,8 +38,8 @@ pub(crate) struct Name {
 /// Does it.
 pub(crate) fn run(action: Action) -> Result<()> {
     match action {
-        Action::Up(name) => {
-            let options = name.options();
+        Action::Up { name, kubernetes } => {
+            let options = Options { kubernetes, ..name.options() };
             let cluster = Cluster::up(&options)?;
             eprintln!("cluster {} is up; to use it from this shell:", options.name);
             println!("export KUBECONFIG={}", cluster.kubeconfig().display());
@@ -74,7 +80,7 @@ pub(crate) fn run(action: Action) -> Result<()> {
 
 impl Name {
     fn options(&self) -> Options {
-        Options { name: self.name.clone(), progress: Progress::Shown }
+        Options { name: self.name.clone(), progress: Progress::Shown, ..Options::default() }
     }
 
     /// For a command line that means the same cluster.

@@ -324,7 +324,7 @@ mod tests {
     #[test]
     #[ignore = "brings up a cluster of its own: Linux, root, and minutes the first time"]
     fn an_image_runs_on_the_projects_own_cluster_and_helm_reaches_it() {
-        let options = Options { name: "target".to_owned(), progress: Progress::Silent };
+        let options = Options { name: "target".to_owned(), progress: Progress::Silent, ..Options::default() };
         let cluster = Cluster::up(&options).unwrap();
         let target = Target::resolve(Some(&cluster.kubeconfig()), None).unwrap();
         assert!(matches!(target.host, Host::Own(_)), "a kubeconfig of ours is known as such");

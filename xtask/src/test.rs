@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use konductor_cluster::Progress;
+use konductor_cluster::{Kubernetes, Progress};
 
 use self::cargo::cargo;
 use self::report::Report;
@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Name of the cluster to bring up; not the one of `cargo xtask demo`, so that both can run
     #[arg(long, default_value = "test")]
     name: String,
+    /// The Kubernetes of that cluster: 1.30, 1.36 or 1.37
+    #[arg(long, default_value_t = Kubernetes::DEFAULT, conflicts_with = "kubeconfig", value_name = "MINOR")]
+    kubernetes: Kubernetes,
     /// Leave the cluster running
     #[arg(long)]
     keep: bool,

@@ -6,6 +6,7 @@
 //! What must stay true: no test sleeps for something to happen, none leaves anything behind, and none but those of
 //! `tests/disturb_shared/` touches what others share.
 
+pub mod cert_manager;
 pub mod cluster;
 pub mod disturb;
 mod dump;

@@ -3,6 +3,8 @@
 //! The first half only reads and may be used by every test; the second half changes what all tests share and is for
 //! those of `tests/disturb_shared/`, through [`crate::disturb`], which repairs it afterwards.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -69,14 +71,26 @@ pub async fn pods(client: &Client, component: Component) -> Result<Vec<Pod>> {
 
 /// How many requests the webhook has answered since it started, all replicas together.
 pub async fn requests(client: &Client) -> Result<f64> {
-    let mut sum = 0.0;
+    let metrics = webhook_metrics(client).await?;
+    Ok(metrics.iter().map(|(_, text)| total(text, "konductor_webhook_requests_total")).sum())
+}
+
+/// Until when the certificate of each replica of the webhook is good, as a number.
+pub async fn certificates(client: &Client) -> Result<BTreeMap<String, String>> {
+    let metrics = webhook_metrics(client).await?;
+    let until = |text: &str| total(text, "konductor_certificate_expiry_timestamp_seconds").to_string();
+    Ok(metrics.into_iter().map(|(name, text)| (name, until(&text))).collect())
+}
+
+async fn webhook_metrics(client: &Client) -> Result<Vec<(String, String)>> {
+    let mut metrics = Vec::new();
     for pod in pods(client, Component::Webhook).await? {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:8081/proxy", pod.name_any());
         let request = Request::new(path).get("metrics", &kube::api::GetParams::default())?;
         let text = client.request_text(request).await.context("reading the webhook's metrics")?;
-        sum += total(&text, "konductor_webhook_requests_total");
+        metrics.push((pod.name_any(), text));
     }
-    Ok(sum)
+    Ok(metrics)
 }
 
 /// The sum of all samples of a counter.
@@ -103,11 +117,15 @@ pub async fn until_ready(client: &Client, component: Component) -> Result<()> {
 
 /// Waits until an annotated pod would be let in: ready is not yet reachable through the Service.
 pub async fn until_admitting(namespace: &Namespace) -> Result<()> {
-    let sample: Pod = serde_json::from_value(Pod::manifest(&pod("sample").annotated(MUTEX, "sample")))?;
+    wait::until_true("annotated pods are let in", async || Ok(admits(namespace).await)).await
+}
+
+/// Would an annotated pod be let in now?
+pub async fn admits(namespace: &Namespace) -> bool {
+    let manifest = Pod::manifest(&pod("sample").annotated(MUTEX, "sample"));
+    let Ok(sample) = serde_json::from_value::<Pod>(manifest) else { return false };
     let try_only = PostParams { dry_run: true, ..PostParams::default() };
-    let api = namespace.api::<Pod>();
-    wait::until_true("annotated pods are let in", async || Ok(api.create(&try_only, &sample).await.is_ok()))
-        .await
+    namespace.api::<Pod>().create(&try_only, &sample).await.is_ok()
 }
 
 /// The webhook's configuration.

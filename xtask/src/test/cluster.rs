@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use konductor_cluster::{Cluster, Options as ClusterOptions, Progress};
+use konductor_cluster::{Cluster, Kubernetes, Options as ClusterOptions, Progress};
 
 use super::report::Report;
 use super::tally::Tally;
@@ -106,12 +106,17 @@ impl Groups {
 }
 
 fn find(options: &Options, place: &mut Option<Place>) -> Result<()> {
-    if options.choice.kubeconfig.is_some() || target::has_kind() {
+    let any = options.kubernetes == Kubernetes::DEFAULT;
+    if options.choice.kubeconfig.is_some() || any && target::has_kind() {
         let target = options.choice.resolve()?;
         *place = Some(Place { target, ours: None });
         return Ok(());
     }
-    let own = ClusterOptions { name: options.name.clone(), progress: Progress::Shown };
+    let own = ClusterOptions {
+        name: options.kubernetes.cluster_name(&options.name),
+        kubernetes: options.kubernetes,
+        progress: Progress::Shown,
+    };
     let was_there = Cluster::find(&own)?.is_some();
     let cluster = Cluster::up(&own)?;
     let target = Target::own(cluster);
@@ -142,6 +147,11 @@ fn test(
         .env("KONDUCTOR_E2E_KUBECTL", target.kubectl()?)
         .env("KONDUCTOR_E2E_HELM", target.helm()?)
         .env_remove("KUBECONFIG");
+    if binaries.iter().any(|name| name.starts_with(DISTURBING)) {
+        let (programs, definitions) = konductor_cluster::cert_manager(Progress::Shown)?;
+        command.env("KONDUCTOR_E2E_CERT_MANAGER", programs);
+        command.env("KONDUCTOR_E2E_CERT_MANAGER_CRDS", definitions);
+    }
     cargo::test(command, tally)?;
     ensure!(tally.ran(), "no test ran, although some were listed");
     Ok(())

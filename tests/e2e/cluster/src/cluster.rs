@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::daemons::Daemon;
 use crate::images;
+use crate::kubernetes::Kubernetes;
 use crate::layout::Layout;
 use crate::node::{Node, Spec};
 use crate::progress::Progress;
@@ -33,6 +34,8 @@ const SPEC: Spec = Spec::FIRST;
 pub struct Options {
     /// Small letters, digits and dashes; clusters of different names run beside each other.
     pub name: String,
+    /// Of what version it is made, if it is made.
+    pub kubernetes: Kubernetes,
     /// Where the lines about progress go.
     pub progress: Progress,
 }
@@ -64,7 +67,7 @@ pub enum Status {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { name: DEFAULT_NAME.to_owned(), progress: Progress::default() }
+        Self { name: DEFAULT_NAME.to_owned(), kubernetes: Kubernetes::DEFAULT, progress: Progress::default() }
     }
 }
 
@@ -75,11 +78,12 @@ impl Cluster {
     pub fn up(options: &Options) -> Result<Self> {
         let (layout, progress) = (Layout::new(&options.name)?, options.progress);
         machine::prepare_to_run(progress)?;
-        let programs = recipes::programs(progress)?;
+        let kubernetes = options.kubernetes;
+        let programs = recipes::programs(kubernetes, progress)?;
         let _lock = lock(&layout, progress)?;
         if let Some(node) = Node::find(&layout, SPEC) {
             let settings = Settings::read(&layout)?;
-            if !settings.are_current(&layout, SPEC, &programs) {
+            if !settings.are_current(&layout, SPEC, kubernetes, &programs) {
                 progress.note(&format!(
                     "cluster {} runs with older programs or settings; to renew it: {COMMAND} down, then up",
                     layout.name()
@@ -92,7 +96,7 @@ impl Cluster {
         let cluster =
             progress.step(&format!("making node {} of cluster {}", SPEC.name(), layout.name()), || {
                 remove(&layout)?;
-                let settings = Settings::write(&layout, SPEC, &programs)?;
+                let settings = Settings::write(&layout, SPEC, kubernetes, &programs)?;
                 cgroups::create(&layout.cgroup(), &SPEC.name())?;
                 let node = Node::start(&layout, SPEC)?;
                 Ok(Self { layout, node, settings })
@@ -120,7 +124,11 @@ impl Cluster {
     /// The running cluster that this kubeconfig is of, if it is one of ours.
     pub fn of_kubeconfig(file: &Path) -> Result<Option<Self>> {
         let Some(layout) = Layout::of_kubeconfig(file) else { return Ok(None) };
-        Self::find(&Options { name: layout.name().to_owned(), progress: Progress::Silent })
+        Self::find(&Options {
+            name: layout.name().to_owned(),
+            progress: Progress::Silent,
+            ..Options::default()
+        })
     }
 
     /// What there is of it.

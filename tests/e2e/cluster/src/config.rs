@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::images::PAUSE;
+use crate::kubernetes::Kubernetes;
 use crate::layout::Layout;
 use crate::node::Spec;
 use crate::pki::Identity;
@@ -41,8 +42,8 @@ pub(crate) fn kubeconfig(name: &str, server: &str, authority: &str, identity: &I
 }
 
 /// The kubelet's.
-pub(crate) fn kubelet(layout: &Layout, node: Spec) -> Value {
-    json!({
+pub(crate) fn kubelet(layout: &Layout, node: Spec, kubernetes: Kubernetes) -> Value {
+    let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {
@@ -57,7 +58,6 @@ pub(crate) fn kubelet(layout: &Layout, node: Spec) -> Value {
         "resolvConf": layout.path("config/resolv.conf"),
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{}/{}", layout.cgroup(), node.name()),
-        "failCgroupV1": false,
         "failSwapOn": false,
         // Chains for iptables, which nothing here uses.
         "makeIPTablesUtilChains": false,
@@ -70,12 +70,17 @@ pub(crate) fn kubelet(layout: &Layout, node: Spec) -> Value {
             "imagefs.available": "0%",
         },
         "maxPods": MAX_PODS,
-    })
+    });
+    // An earlier one does not know the field, and refuses what it does not know.
+    if kubernetes.number() >= 31 {
+        config["failCgroupV1"] = json!(false);
+    }
+    config
 }
 
 /// kube-proxy's.
-pub(crate) fn proxy(layout: &Layout, node: Spec) -> Value {
-    json!({
+pub(crate) fn proxy(layout: &Layout, node: Spec, kubernetes: Kubernetes) -> Value {
+    let mut config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
@@ -84,7 +89,11 @@ pub(crate) fn proxy(layout: &Layout, node: Spec) -> Value {
         // Not writable outside the first network namespace.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "clientConnection": {"kubeconfig": layout.path("config/kube-proxy.kubeconfig")},
-    })
+    });
+    if kubernetes.number() < 31 {
+        config["featureGates"] = json!({"NFTablesProxyMode": true});
+    }
+    config
 }
 
 /// containerd's.
@@ -215,7 +224,10 @@ mod tests {
 
     #[test]
     fn nothing_of_the_machine_is_the_kubelets_or_the_proxys_to_change() {
-        let (kubelet, proxy) = (kubelet(&layout(), Spec::FIRST), proxy(&layout(), Spec::FIRST));
+        let (kubelet, proxy) = (
+            kubelet(&layout(), Spec::FIRST, Kubernetes::DEFAULT),
+            proxy(&layout(), Spec::FIRST, Kubernetes::DEFAULT),
+        );
         assert_eq!(kubelet["makeIPTablesUtilChains"], false);
         assert_eq!(kubelet["imageGCHighThresholdPercent"], 100);
         assert_eq!(proxy["conntrack"]["maxPerCore"], 0);
@@ -224,7 +236,9 @@ mod tests {
 
     #[test]
     fn clusters_have_cgroups_of_their_own() {
-        let root = |name: &str| kubelet(&Layout::new(name).unwrap(), Spec::FIRST)["cgroupRoot"].clone();
+        let root = |name: &str| {
+            kubelet(&Layout::new(name).unwrap(), Spec::FIRST, Kubernetes::DEFAULT)["cgroupRoot"].clone()
+        };
         assert_eq!(root("default"), "/konductor-default/n1");
         assert_ne!(root("default"), root("other"));
     }
@@ -245,7 +259,10 @@ mod tests {
     #[test]
     fn the_dns_service_leads_to_the_node() {
         let list = dns_service(Spec::FIRST);
-        assert_eq!(list["items"][0]["spec"]["clusterIP"], kubelet(&layout(), Spec::FIRST)["clusterDNS"][0]);
+        assert_eq!(
+            list["items"][0]["spec"]["clusterIP"],
+            kubelet(&layout(), Spec::FIRST, Kubernetes::DEFAULT)["clusterDNS"][0]
+        );
         assert_eq!(list["items"][1]["endpoints"][0]["addresses"][0], Spec::FIRST.address());
     }
 

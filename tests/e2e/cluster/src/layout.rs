@@ -91,7 +91,7 @@ impl Layout {
         write().with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Gathers the programs of several folders under one.
+    /// Gathers the programs of several folders under one; of a name that is in two of them the later one counts.
     pub(crate) fn link_programs(&self, folders: &[PathBuf]) -> Result<()> {
         let bin = self.path("bin");
         fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
@@ -99,6 +99,7 @@ impl Layout {
             for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
                 let entry = entry?;
                 let link = bin.join(entry.file_name());
+                let _ = fs::remove_file(&link);
                 symlink(entry.path(), &link).with_context(|| format!("making {}", link.display()))?;
             }
         }

@@ -15,6 +15,7 @@ mod cluster;
 mod config;
 mod daemons;
 mod images;
+mod kubernetes;
 mod layout;
 mod machine;
 mod node;
@@ -27,5 +28,6 @@ mod settings;
 
 pub use cluster::{Cluster, DEFAULT_NAME, Options, Status};
 pub use daemons::Daemon;
+pub use kubernetes::{Kubernetes, UnknownVersion};
 pub use progress::Progress;
-pub use recipes::{crane, helm};
+pub use recipes::{cert_manager, crane, helm};

@@ -1,18 +1,18 @@
 //! Which programs are built, from which sources, with which flags.
 //!
-//! Pure, but for [`helm`], [`crane`] and [`programs`], which ask the cache. What must stay true: go.mod and go.sum beside the
+//! Pure, but for [`helm`], [`crane`], [`cert_manager`] and [`programs`], which ask the cache. What must stay true: go.mod and go.sum beside the
 //! sources pin every byte that is fetched, and nothing but the Go module proxy is asked.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cache::{Artefact, Cache, Step};
+use crate::kubernetes::Kubernetes;
 use crate::machine;
 use crate::progress::Progress;
-
-/// What the servers say they are; their own build would take it from git. Must be the version in go/servers/go.mod.
-pub(crate) const KUBERNETES: &str = "1.36.3";
+use crate::run;
 
 /// The parts of the servers binary.
 const SERVERS: [&str; 8] = [
@@ -26,11 +26,18 @@ const SERVERS: [&str; 8] = [
     "kubelet",
 ];
 
-/// Builds what is missing of everything a cluster needs, and returns the folders that hold it.
-pub(crate) fn programs(progress: Progress) -> Result<Vec<PathBuf>> {
+/// The parts of the binary of another version; etcd and CoreDNS are those of the servers.
+const OF_ANOTHER_VERSION: [&str; 6] =
+    ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"];
+
+/// Builds what is missing of everything a cluster needs, and returns the folders that hold it; of a name that is in two of
+/// them the later one counts.
+pub(crate) fn programs(kubernetes: Kubernetes, progress: Progress) -> Result<Vec<PathBuf>> {
     let cache = Cache::of_user()?;
     // Short ones first: what is wrong with the machine shows at once.
-    [node(), forward(), runtime(), servers()].iter().map(|artefact| get(&cache, artefact, progress)).collect()
+    let usual = [node(), forward(), runtime(), servers(Kubernetes::DEFAULT)];
+    let another = (kubernetes != Kubernetes::DEFAULT).then(|| servers(kubernetes));
+    usual.iter().chain(&another).map(|artefact| get(&cache, artefact, progress)).collect()
 }
 
 /// The path of a helm, built on first use.
@@ -43,6 +50,32 @@ pub fn crane(progress: Progress) -> Result<PathBuf> {
     tool("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", progress)
 }
 
+/// A cert-manager for tests with its certificates: the folder of its programs, and that of its definitions. The last version
+/// whose programs are packages of the module itself.
+pub fn cert_manager(progress: Progress) -> Result<(PathBuf, PathBuf)> {
+    const MODULE: &str = "github.com/cert-manager/cert-manager";
+    let step = |name, package| go(name, &["-ldflags", "-s -w"], "0", package);
+    let artefact = Artefact {
+        name: "certificates",
+        title: "cert-manager (about two minutes, once)",
+        source: sources("go/certificates"),
+        steps: vec![
+            step("cainjector", "github.com/cert-manager/cert-manager/cmd/cainjector"),
+            step("controller", "github.com/cert-manager/cert-manager/cmd/controller"),
+        ],
+        names: &[],
+    };
+    let programs = get(&Cache::of_user()?, &artefact, progress)?;
+    machine::prepare_to_build(false, true, progress)?;
+    let mut ask = Command::new("go");
+    ask.args(["mod", "download", "-json", MODULE]).current_dir(&artefact.source);
+    ask.env("GOWORK", "off").env("GOFLAGS", "");
+    let said: serde_json::Value =
+        serde_json::from_str(&run::output(&mut ask, "find cert-manager's definitions")?)?;
+    let folder = said["Dir"].as_str().context("go did not say where cert-manager's sources are")?;
+    Ok((programs, Path::new(folder).join("deploy/crds")))
+}
+
 fn get(cache: &Cache, artefact: &Artefact, progress: Progress) -> Result<PathBuf> {
     if !cache.folder(artefact)?.is_dir() {
         let compilers: Vec<_> = artefact.steps.iter().map(|step| step.compiler).collect();
@@ -52,18 +85,24 @@ fn get(cache: &Cache, artefact: &Artefact, progress: Progress) -> Result<PathBuf
     cache.get(artefact, progress)
 }
 
-fn servers() -> Artefact {
-    let version = "k8s.io/component-base/version";
-    let minor = KUBERNETES.split('.').nth(1).unwrap_or_default();
+fn servers(kubernetes: Kubernetes) -> Artefact {
+    let package = "k8s.io/component-base/version";
+    let Kubernetes { version, sources: folder } = kubernetes;
     let flags = format!(
-        "-s -w -X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
+        "-s -w -X {package}.gitVersion=v{version} -X {package}.gitMajor=1 -X {package}.gitMinor={}",
+        kubernetes.number()
     );
+    let usual = kubernetes == Kubernetes::DEFAULT;
     Artefact {
-        name: "servers",
-        title: "the Kubernetes servers, etcd and CoreDNS (about five minutes, once)",
-        source: sources("go/servers"),
+        name: folder.trim_start_matches("go/"),
+        title: if usual {
+            "the Kubernetes servers, etcd and CoreDNS (about five minutes, once)"
+        } else {
+            "the Kubernetes servers of another version (about five minutes, once)"
+        },
+        source: sources(folder),
         steps: vec![go("servers", &["-ldflags", &flags], "0", ".")],
-        names: &SERVERS,
+        names: if usual { &SERVERS } else { &OF_ANOTHER_VERSION },
     }
 }
 
@@ -162,15 +201,19 @@ mod tests {
 
     #[test]
     fn servers_say_the_version_that_go_mod_pins() {
-        let text = std::fs::read_to_string(sources("go/servers/go.mod")).unwrap();
-        assert!(text.contains(&format!("k8s.io/kubernetes v{KUBERNETES}\n")), "{text}");
+        for Kubernetes { version, sources: folder } in Kubernetes::ALL {
+            let text = std::fs::read_to_string(sources(folder).join("go.mod")).unwrap();
+            assert!(text.contains(&format!("k8s.io/kubernetes v{version}\n")), "{folder}: {text}");
+        }
     }
 
     #[test]
-    fn the_binary_knows_every_part_it_is_named_for() {
-        let text = std::fs::read_to_string(sources("go/servers/main.go")).unwrap();
-        for name in SERVERS {
-            assert!(text.contains(&format!("\"{name}\":")), "{name}");
+    fn each_binary_knows_every_part_it_is_named_for() {
+        for kubernetes in Kubernetes::ALL {
+            let text = std::fs::read_to_string(sources(kubernetes.sources).join("main.go")).unwrap();
+            for name in servers(kubernetes).names {
+                assert!(text.contains(&format!("\"{name}\":")), "{kubernetes}: {name}");
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{self, API_PORT};
 use crate::daemons::{Daemon, api_names};
+use crate::kubernetes::Kubernetes;
 use crate::layout::Layout;
 use crate::node::Spec;
 use crate::pki::{Identity, Pki};
@@ -46,11 +47,18 @@ impl Settings {
     }
 
     /// Writes everything that a new cluster needs.
-    pub(crate) fn write(layout: &Layout, spec: Spec, programs: &[PathBuf]) -> Result<Self> {
-        let settings =
-            Self { port: free_port(layout.name())?, fingerprint: fingerprint(layout, spec, programs) };
+    pub(crate) fn write(
+        layout: &Layout,
+        spec: Spec,
+        kubernetes: Kubernetes,
+        programs: &[PathBuf],
+    ) -> Result<Self> {
+        let settings = Self {
+            port: free_port(layout.name())?,
+            fingerprint: fingerprint(layout, spec, kubernetes, programs),
+        };
         layout.link_programs(programs)?;
-        for (name, text) in plain_files(layout, spec) {
+        for (name, text) in plain_files(layout, spec, kubernetes) {
             layout.write(&format!("config/{name}"), text)?;
         }
         let pki = write_pki(layout, spec)?;
@@ -63,8 +71,14 @@ impl Settings {
     }
 
     /// Whether a cluster made now would be the same.
-    pub(crate) fn are_current(&self, layout: &Layout, spec: Spec, programs: &[PathBuf]) -> bool {
-        self.fingerprint == fingerprint(layout, spec, programs)
+    pub(crate) fn are_current(
+        &self,
+        layout: &Layout,
+        spec: Spec,
+        kubernetes: Kubernetes,
+        programs: &[PathBuf],
+    ) -> bool {
+        self.fingerprint == fingerprint(layout, spec, kubernetes, programs)
     }
 
     /// Of the machine's loopback, leading to the API server.
@@ -74,13 +88,13 @@ impl Settings {
 }
 
 /// Configuration without secrets, by file name.
-fn plain_files(layout: &Layout, spec: Spec) -> Vec<(&'static str, String)> {
+fn plain_files(layout: &Layout, spec: Spec, kubernetes: Kubernetes) -> Vec<(&'static str, String)> {
     vec![
         ("Corefile", config::corefile(layout)),
         ("containerd.toml", config::containerd(layout)),
         ("dns.json", config::dns_service(spec).to_string()),
-        ("kube-proxy.json", config::proxy(layout, spec).to_string()),
-        ("kubelet.json", config::kubelet(layout, spec).to_string()),
+        ("kube-proxy.json", config::proxy(layout, spec, kubernetes).to_string()),
+        ("kubelet.json", config::kubelet(layout, spec, kubernetes).to_string()),
         ("pods.conflist", config::cni(spec).to_string()),
         ("resolv.conf", config::resolv_conf(spec)),
     ]
@@ -152,9 +166,9 @@ fn free_port(name: &str) -> Result<u16> {
 }
 
 /// Of everything that a cluster is made of, apart from its keys and its port.
-fn fingerprint(layout: &Layout, spec: Spec, programs: &[PathBuf]) -> String {
+fn fingerprint(layout: &Layout, spec: Spec, kubernetes: Kubernetes, programs: &[PathBuf]) -> String {
     let mut hash = Sha256::new();
-    for (name, text) in plain_files(layout, spec) {
+    for (name, text) in plain_files(layout, spec, kubernetes) {
         hash.update(format!("{name}\n{text}\n"));
     }
     for daemon in Daemon::ALL {
@@ -182,7 +196,8 @@ mod tests {
     #[test]
     fn other_programs_are_other_settings() {
         let layout = Layout::new("default").unwrap();
-        let of = |folder: &str| fingerprint(&layout, Spec::FIRST, &[PathBuf::from(folder)]);
+        let of =
+            |folder: &str| fingerprint(&layout, Spec::FIRST, Kubernetes::DEFAULT, &[PathBuf::from(folder)]);
         assert_eq!(of("/a/servers-1"), of("/b/servers-1"));
         assert_ne!(of("/a/servers-1"), of("/a/servers-2"));
     }

@@ -13,7 +13,7 @@ use konductor_cluster::{Cluster, Daemon, Options, Progress, Status};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options(name: &str) -> Options {
-    Options { name: name.to_owned(), progress: Progress::Silent }
+    Options { name: name.to_owned(), progress: Progress::Silent, ..Options::default() }
 }
 
 fn text(command: &mut Command) -> Result<String, String> {
