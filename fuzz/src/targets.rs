@@ -57,8 +57,14 @@ pub fn pods(data: &[u8]) {
     let mut patched = pod.clone();
     json_patch::patch(&mut patched, &patch).unwrap();
     assert_eq!(answer(&patched), Verdict::Unchanged);
-    let init = patched["spec"]["initContainers"].as_array().unwrap();
-    assert_eq!(init.iter().filter(|container| container["name"] == "konductor-wait").count(), 1);
+    // A Windows pod is held by its scheduling gate, any other by the waiter.
+    let windows = konductor_webhook::windows::is_for(&patched["spec"]);
+    let count = |field: &str, name: &str| {
+        let all = patched["spec"][field].as_array().into_iter().flatten();
+        all.filter(|item| item["name"] == name).count()
+    };
+    assert_eq!(count("initContainers", "konductor-wait"), usize::from(!windows));
+    assert!(!windows || count("schedulingGates", "konductor.io/hold") == 1);
     assert_eq!(patched["metadata"]["labels"]["konductor.io/participant"], "true");
     between_two_passes(&mut patched);
     assert_eq!(answer(&patched), Verdict::Unchanged);

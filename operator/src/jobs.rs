@@ -31,6 +31,10 @@ use crate::telemetry::Write;
 /// Said of a Job that goes on, whatever becomes of its pods.
 const LET_GO: &str = "it goes on, and its pods say what they wait for";
 
+/// Said where the API server knows no way to complete a Job that has not run.
+const CANNOT_SKIP: &str = "it is not needed, and this Kubernetes cannot complete a Job that has not run (1.31 and later \
+                           can); delete it";
+
 /// What a Job waits for, and which version of it.
 pub(crate) type Waiting = (Arc<Job>, Wait);
 
@@ -80,8 +84,14 @@ pub(crate) async fn tell(
         }
         JobTelling::Skip { message } => {
             let body = ended(&job, SUCCESS_CRITERIA_MET, conditions::reason::JOB_SKIPPED, &message);
-            let written = patch_status(context, namespace, &job, Write::Job, &body).await?;
-            (written, conditions::reason::JOB_SKIPPED, message)
+            match patch_status(context, namespace, &job, Write::Job, &body).await {
+                Err(error) if error.is_invalid() => {
+                    let note = format!("{CANNOT_SKIP}: {message}");
+                    context.announcer.announce(about(&job, true, "CannotSkip", note));
+                    return Ok(None);
+                }
+                written => (written?, conditions::reason::JOB_SKIPPED, message),
+            }
         }
     };
     match written {

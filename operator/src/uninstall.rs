@@ -3,7 +3,7 @@
 //! Stops the operator first, so that nobody grants while this goes on. Then lifts our finalizer from every pod; a pod
 //! that holds goes on undisturbed, but its end will not be recorded. Then lets go the Jobs that we suspended, and lifts our
 //! scheduling gates: those pods take a node and wait there, as all others do; the webhook, which goes last, has given each a
-//! waiter. Pods that still wait are named and left waiting: nothing is ever told to start by
+//! waiter. Windows pods have none: they stay at their gates. Pods that still wait are named and left waiting: nothing is ever told to start by
 //! this.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use konductor_api::annotations::PARTICIPANT_LABEL;
+use konductor_api::annotations::{PARTICIPANT_LABEL, SCHEDULING_GATE};
 use konductor_primitives::facts::{JobFacts, PodFacts, Suspended};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -167,6 +167,14 @@ async fn lift_gates(client: &Client, pods: &[PodFacts]) -> anyhow::Result<()> {
     let mut lifted = 0;
     for pod in pods.iter().filter(|pod| pod.gated.by_us() && !pod.deleting) {
         let namespace = pod.object().metadata.namespace.as_deref().unwrap_or_default();
+        if pod.by_gate_alone {
+            tracing::warn!(
+                "the scheduling gate of Windows pod {namespace}/{} stays, because nothing else holds it: delete the pod, or \
+                 remove the gate {SCHEDULING_GATE} to let it start",
+                pod.name
+            );
+            continue;
+        }
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let body = without_gate(&json!({"uid": pod.uid}));
         match call(api.patch(&pod.name, &PatchParams::default(), &Patch::Strategic(&body))).await {

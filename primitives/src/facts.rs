@@ -21,6 +21,7 @@ use crate::evidence::{self, End, WaiterRun};
 use crate::gated::{self, Gated};
 
 /// What matters of a pod.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Name.
@@ -39,6 +40,8 @@ pub struct PodFacts {
     pub critical_ids: Vec<String>,
     /// What keeps it from taking a node.
     pub gated: Gated,
+    /// Is our scheduling gate all that holds it? So it is where our waiter cannot run: on Windows.
+    pub by_gate_alone: bool,
     /// Since when the scheduler finds no node for it, as far as it says.
     pub(crate) unschedulable: Option<Timestamp>,
     /// What it was told last.
@@ -117,6 +120,9 @@ pub enum Needs {
     Unknown,
 }
 
+/// The start of the run of a waiter that is none.
+pub const NO_WAITER: Timestamp = Timestamp::UNIX_EPOCH;
+
 /// A moment as the API server keeps it, to the second: what is finer would differ from what comes back.
 pub(crate) fn to_the_second(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
@@ -143,6 +149,7 @@ impl PodFacts {
             waiter: evidence::waiter_run(pod),
             critical_ids: evidence::critical_ids(pod),
             gated: Gated::of(pod),
+            by_gate_alone: gated::is_held_by_gate_alone(pod),
             unschedulable: gated::unschedulable_since(pod),
             grant: text(annotations::GRANT).and_then(|text| text.parse().ok()),
             finalizer: pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
@@ -197,8 +204,12 @@ impl PodFacts {
 
     /// The start of the waiter run that could be told something right now: it waits, on a node that is alive, nobody
     /// has asked for its deletion, and it is understood. A run that was told to skip will pass on that at any moment, and
-    /// do nothing: what it were told later would stand for work that nobody does.
+    /// do nothing: what it were told later would stand for work that nobody does. Who has no waiter is told
+    /// at its gate, as a run that started at [`NO_WAITER`], and goes on when the gate is lifted.
     pub fn can_be_told(&self) -> Option<Timestamp> {
+        if self.by_gate_alone {
+            return self.waits_at_our_gate().then_some(NO_WAITER);
+        }
         match self.waiter {
             WaiterRun::Running(started_at)
                 if self.node_state == NodeState::Alive
@@ -232,7 +243,7 @@ impl PodFacts {
 
     /// Was it let through, and is it over or on its way?
     pub const fn has_passed(&self) -> bool {
-        matches!(self.waiter, WaiterRun::Passed { .. })
+        if self.by_gate_alone { !self.gated.by_us() } else { matches!(self.waiter, WaiterRun::Passed { .. }) }
     }
 
     /// The highest run that it was ever told.

@@ -289,7 +289,12 @@ pub fn telling<'a>(
     // Where nothing is held there is no ledger to count runs: the pod's own annotation does.
     let told_go = |grant: &&Grant| grant.verdict.opens() && highest_run.is_none_or(|run| run <= grant.run);
     if known.as_ref().is_some_and(told_go) {
-        return Telling::Nothing;
+        // It carries the finalizer now, so that it cannot vanish unseen.
+        return if pod.by_gate_alone {
+            Telling::Lift { message: ALL_ITS_OWN.to_owned() }
+        } else {
+            Telling::Nothing
+        };
     }
     let run = highest_run.unwrap_or_else(|| pod.last_run().saturating_add(1));
     if run <= pod.last_run() {

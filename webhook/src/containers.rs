@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::object::{list, name, text};
 use crate::once::{self, Wrap};
 use crate::section::{self, Field, Found};
-use crate::tokens;
 use crate::waiter::{self, Settings};
+use crate::{tokens, windows};
 
 /// Native sidecars that carry a mesh's traffic. What runs before them is for them to say; we come right after.
 const MESH_PROXIES: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
@@ -58,6 +58,12 @@ pub fn inject(
     settings: &Settings,
     paths: Paths<'_>,
 ) -> Result<Injection, Vec<Problem>> {
+    if let Some(problem) = windows::said_elsewhere(spec, paths) {
+        return Err(vec![problem]);
+    }
+    if windows::is_for(spec) {
+        return inject_nothing_but_tokens(spec, plan, settings, paths);
+    }
     let expected = waiter::container(settings, plan, spec);
     let init_containers = list(spec, &["initContainers"]);
     let there = init_containers.iter().any(|container| name(container) == WAITER_CONTAINER);
@@ -78,6 +84,23 @@ pub fn inject(
     }
     let waiter = (!there).then(|| (place(init_containers, &section), expected));
     Ok(Injection { waiter, volumes, edits })
+}
+
+/// Of a pod that its scheduling gate holds.
+fn inject_nothing_but_tokens(
+    spec: &Value,
+    plan: &PodPlan,
+    settings: &Settings,
+    paths: Paths<'_>,
+) -> Result<Injection, Vec<Problem>> {
+    let section = section::find(spec, plan, paths).map_err(|problem| vec![problem])?;
+    let problems = windows::problems(spec, plan, &section, settings, paths);
+    if problems.is_empty() {
+        let edits = edits(spec, plan, &section, paths)?;
+        Ok(Injection { edits, ..Injection::default() })
+    } else {
+        Err(problems)
+    }
 }
 
 /// The waiter, where it is, behind what it should keep from starting.

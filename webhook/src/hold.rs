@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::object::{at, list, name, text};
 use crate::waiter::Settings;
+use crate::windows;
 
 /// What a pod's spec gets to wait where it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub enum Gate {
 /// What that spec gets.
 pub fn gate(spec: &Value, plan: &PodPlan, settings: &Settings) -> Gate {
     // The chart's switch may have been turned since the Job was created: its pods must not wait for nobody.
-    if plan.hold != Hold::SchedulingGate || !settings.scheduling_gates {
+    let asked = plan.hold == Hold::SchedulingGate || windows::is_for(spec);
+    if !asked || !settings.scheduling_gates {
         return Gate::None;
     }
     if text(spec, &["nodeName"]).is_some_and(|node| !node.is_empty()) {

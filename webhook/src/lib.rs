@@ -31,3 +31,4 @@ pub mod tokens;
 pub mod traps;
 pub mod waiter;
 pub mod warnings;
+pub mod windows;

@@ -21,7 +21,7 @@ use crate::containers::{self, Injection, Paths};
 use crate::hold::{Gate, Suspension};
 use crate::object::{at, list, text};
 use crate::waiter::Settings;
-use crate::{affinity, hold, object, stamp};
+use crate::{hold, object, stamp};
 
 /// What the object should become.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +88,6 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     }
     problems.extend(conflicts(&participation, &annotated));
     problems.extend(for_jobs_only(&annotated));
-    problems.extend(windows(pod, &[]));
     problems.extend(hold::refused(&annotated.parsed.options, false, settings, &annotated.path));
     if annotated.map.contains_key(SUSPENDED) {
         problems.push(annotated.reserved(SUSPENDED));
@@ -176,7 +175,6 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     }
     problems.extend(conflicts(&participation, &pods));
     problems.extend(for_jobs_only(&pods));
-    problems.extend(windows(job, &TEMPLATE));
     for (annotated, of_a_job) in [(&own, true), (&pods, false)] {
         problems.extend(hold::refused(&annotated.parsed.options, of_a_job, settings, &annotated.path));
     }
@@ -326,22 +324,6 @@ fn finalizers(object: &Value, owner: &[&str]) -> Option<Problem> {
         path: format!("{}[{index}]", path.join(".")),
         reason: format!("the finalizer {FINALIZER} is set by Konductor when it is the pod's turn"),
         example: "remove it from the manifest".to_owned(),
-    })
-}
-
-fn windows(object: &Value, owner: &[&str]) -> Option<Problem> {
-    let fields = [&["spec", "os", "name"][..], &["spec", "nodeSelector", "kubernetes.io/os"]];
-    let mut paths = fields.into_iter().map(|field| [owner, field].concat());
-    let path = paths.find(|path| text(object, path) == Some("windows")).map(|path| path.join("."));
-    let by_affinity = || {
-        let spec = [owner, &["spec"]].concat();
-        affinity::only_windows(at(object, &spec)?).map(|terms| format!("{}.{terms}", spec.join(".")))
-    };
-    path.or_else(by_affinity).map(|path| Problem {
-        path,
-        reason: "the waiter is a Linux program, and this version of Konductor cannot hold a Windows pod"
-            .to_owned(),
-        example: "remove the konductor.io/ annotations, or run on Linux: kubernetes.io/os: linux".to_owned(),
     })
 }
 

@@ -215,10 +215,10 @@ mod tests {
     fn only_the_template_of_a_suspended_job_is_looked_at() {
         let job = |suspend: bool, os: &str| {
             json!({"metadata": {"annotations": {"konductor.io/mutex": "db"}}, "spec": {"suspend": suspend, "template": {
-                "spec": {"nodeSelector": {"kubernetes.io/os": os}, "containers": [{"name": "main"}]}}}})
+                "spec": {"nodeSelector": {"kubernetes.io/os": os}, "nodeName": "n1", "containers": [{"name": "main"}]}}}})
         };
         let found = checked(Resource::Jobs, &job(true, "windows"), Some(&job(true, "linux")));
-        assert_eq!(paths(&found), ["spec.template.spec.nodeSelector.kubernetes.io/os"]);
+        assert_eq!(paths(&found), ["spec.template.spec.nodeName"]);
         assert_eq!(checked(Resource::Jobs, &job(false, "windows"), Some(&job(true, "windows"))).problems, []);
     }
 

@@ -11,6 +11,7 @@ use crate::object::{at, text};
 use crate::plan::{Becomes, Plan};
 use crate::review::Resource;
 use crate::waiter::Settings;
+use crate::windows;
 
 /// How many missing primitives are told by name.
 const MAX_MISSING: usize = 5;
@@ -37,6 +38,8 @@ pub fn warnings(
     warnings.extend(deadlines(resource, object, suspension));
     warnings.extend(place(resource, object, plan, settings));
     warnings.extend(hold::not_suspended(suspension, settings));
+    warnings
+        .extend(at(object, spec_of(resource)).and_then(|spec| windows::warning(spec, &plan.participation)));
     for (key, tool) in HOOKS {
         if text(object, &["metadata", "annotations", key]).is_some() {
             warnings.push(format!(
@@ -95,9 +98,16 @@ fn deadlines(resource: Resource, object: &Value, suspension: &Suspension) -> Vec
 
 /// Where it waits, if that is another place than the one it asks for.
 fn place(resource: Resource, object: &Value, plan: &Plan, settings: &Settings) -> Option<String> {
-    let path: &[&str] = if resource == Resource::Jobs { &["spec", "template", "spec"] } else { &["spec"] };
+    let path = spec_of(resource);
     let gate = hold::gate(at(object, path)?, &plan.participation, settings);
     hold::warning(gate, &path.join("."))
+}
+
+const fn spec_of(resource: Resource) -> &'static [&'static str] {
+    match resource {
+        Resource::Jobs => &["spec", "template", "spec"],
+        _ => &["spec"],
+    }
 }
 
 fn parallel_under_a_lock(job: &Value, plan: &Plan) -> Option<String> {

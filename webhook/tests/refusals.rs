@@ -84,10 +84,9 @@ fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     "metadata.finalizers[1]",
     "konductor.io/hold"
 )]
-#[case::windows_by_os(with(pod(json!({"konductor.io/gate": "a"})), "/spec/os", json!({"name": "windows"})), "spec.os.name", "Windows")]
-#[case::windows_by_node(
-    with(pod(json!({"konductor.io/gate": "a"})), "/spec/nodeSelector", json!({"kubernetes.io/os": "windows"})),
-    "spec.nodeSelector.kubernetes.io/os",
+#[case::windows_on_a_node_already(
+    with(with(pod(json!({"konductor.io/gate": "a"})), "/spec/os", json!({"name": "windows"})), "/spec/nodeName", json!("n")),
+    "spec.nodeName",
     "Windows"
 )]
 #[case::look_alike(
@@ -192,9 +191,9 @@ fn a_pod_is_refused(#[case] pod: Value, #[case] path: &str, #[case] reason: &str
     "spec.template.metadata.finalizers[0]",
     "konductor.io/hold"
 )]
-#[case::windows(
-    with(job(json!({"konductor.io/gate": "a"}), json!({})), "/spec/template/spec/os", json!({"name": "windows"})),
-    "spec.template.spec.os.name",
+#[case::windows_that_is_to_run_once_in_each_pod(
+    with(job(json!({}), json!({"konductor.io/once": "a"})), "/spec/template/spec/os", json!({"name": "windows"})),
+    "spec.template.metadata.annotations[konductor.io/once]",
     "Windows"
 )]
 #[case::what_its_pods_would_be_refused_for(

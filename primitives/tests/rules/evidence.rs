@@ -71,12 +71,21 @@ fn a_pod_that_never_reached_a_node(#[case] sketch: PodSketch, #[case] expected: 
     assert_eq!(grade(&sketch, Some(&told("p", 1, 1))), expected);
 }
 
-/// Deleted between the end of its waiter and the start of main, as a kubelet of 1.36 leaves it.
+/// Deleted between the end of its waiter and the start of main, as kubelets of 1.36 and 1.30 leave it.
 #[rstest]
 #[case::torn_down(Some(2), "False", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), true)]
 #[case::the_sandbox_is_there(Some(2), "True", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), false)]
 #[case::the_deletion_was_not_seen(Some(1), "False", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), false)]
-#[case::nobody_says_what_was_seen(None, "False", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), false)]
+#[case::an_older_kubelet(None, "False", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), true)]
+#[case::an_older_kubelet_and_somebody_else(
+    None,
+    "False",
+    pod("p").waiter_passed(1, 2).deleting().phase("Failed").condition("DisruptionTarget", "True", "DeletionByPodGC"),
+    false
+)]
+#[case::an_older_kubelet_and_the_sandbox_is_there(
+    None, "True", pod("p").waiter_passed(1, 2).deleting().phase("Failed"), false
+)]
 #[case::it_is_not_being_deleted(Some(2), "False", pod("p").waiter_passed(1, 2).phase("Failed"), false)]
 #[case::it_is_not_terminal(Some(2), "False", pod("p").waiter_passed(1, 2).deleting(), false)]
 #[case::main_runs_on(Some(2), "False", pod("p").at_work().deleting().phase("Failed"), false)]

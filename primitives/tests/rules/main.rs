@@ -31,3 +31,4 @@ mod suspended;
 mod turn;
 mod verdict;
 mod waitgroup;
+mod windows;

@@ -46,3 +46,5 @@ mod suspend;
 mod templates;
 #[path = "together/waitgroup.rs"]
 mod waitgroup;
+#[path = "together/windows.rs"]
+mod windows;

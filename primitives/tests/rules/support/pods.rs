@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerRestartRule, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, EphemeralContainer, Pod, PodCondition, PodSchedulingGate,
+    ContainerStateWaiting, ContainerStatus, EphemeralContainer, Pod, PodCondition, PodOS, PodSchedulingGate,
     PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -114,6 +114,18 @@ impl PodSketch {
     /// Somebody removed the node.
     pub(crate) fn on_a_node_that_is_gone(mut self) -> Self {
         self.node_state = NodeState::Gone;
+        self
+    }
+
+    /// For Windows, and so without our waiter.
+    pub(crate) fn for_windows(mut self) -> Self {
+        self.pod.spec.as_mut().unwrap().os = Some(PodOS { name: "windows".to_owned() });
+        self.without_waiter()
+    }
+
+    pub(crate) fn selecting(mut self, key: &str, value: &str) -> Self {
+        let selector = self.pod.spec.as_mut().unwrap().node_selector.get_or_insert_default();
+        selector.insert(key.to_owned(), value.to_owned());
         self
     }
 
