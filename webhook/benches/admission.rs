@@ -66,6 +66,7 @@ async fn serve() {
     let settings = Settings {
         image: "localhost/konductor-waiter:0.1.0".to_owned(),
         pull_policy: "IfNotPresent".to_owned(),
+        pull_secret: None,
         cpu: "100m".to_owned(),
         memory: "16Mi".to_owned(),
         scheduling_gates: true,

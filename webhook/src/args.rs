@@ -25,6 +25,9 @@ pub struct Args {
     /// When a node pulls that image
     #[arg(long, default_value = "IfNotPresent")]
     pub waiter_pull_policy: PullPolicy,
+    /// The Secret, in the namespace of the pod, with which a node pulls that image
+    #[arg(long)]
+    pub waiter_pull_secret: Option<String>,
     /// CPU of the injected container, as request and as limit
     #[arg(long, default_value = "100m", value_parser = quantity)]
     pub waiter_cpu: String,
@@ -107,6 +110,7 @@ impl Args {
         Settings {
             image: self.waiter_image.clone(),
             pull_policy: pull_policy.to_owned(),
+            pull_secret: self.waiter_pull_secret.clone().filter(|name| !name.is_empty()),
             cpu: self.waiter_cpu.clone(),
             memory: self.waiter_memory.clone(),
             scheduling_gates: self.scheduling_gates,

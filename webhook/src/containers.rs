@@ -7,7 +7,7 @@
 use konductor_api::annotations::WAITER_CONTAINER;
 use konductor_api::grammar::Problem;
 use konductor_api::participation::PodPlan;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::object::{list, name, text};
 use crate::once::{self, Wrap};
@@ -25,6 +25,8 @@ pub struct Injection {
     pub waiter: Option<(usize, Value)>,
     /// Volumes, to be appended.
     pub volumes: Vec<Value>,
+    /// With what the waiter's image is pulled, if that is not there.
+    pub pull_secret: Option<Value>,
     /// What the containers of the critical section get.
     pub edits: Vec<Edit>,
 }
@@ -83,7 +85,14 @@ pub fn inject(
         return Err(problems);
     }
     let waiter = (!there).then(|| (place(init_containers, &section), expected));
-    Ok(Injection { waiter, volumes, edits })
+    Ok(Injection { waiter, volumes, pull_secret: pull_secret(spec, settings), edits })
+}
+
+/// Whoever runs the pod may have named it already, or their `ServiceAccount`.
+fn pull_secret(spec: &Value, settings: &Settings) -> Option<Value> {
+    let wanted = settings.pull_secret.as_ref()?;
+    let there = list(spec, &["imagePullSecrets"]).iter().any(|secret| name(secret) == wanted.as_str());
+    (!there).then(|| json!({"name": wanted}))
 }
 
 /// Of a pod that its scheduling gate holds.
@@ -249,7 +258,6 @@ fn edits(spec: &Value, plan: &PodPlan, section: &Found, paths: Paths<'_>) -> Res
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
 
     use super::*;
 
@@ -373,5 +381,19 @@ mod tests {
         assert_eq!(injected(&spec), Ok(Injection::default()));
         spec["containers"] = json!([waiter]);
         assert_eq!(injected(&spec).unwrap_err()[0].path, "spec.containers[0]");
+    }
+
+    #[test]
+    fn a_secret_to_pull_with_is_added_where_it_is_wanted_and_not_there() {
+        let added = |wanted: Option<&str>, there: Value| {
+            let settings = Settings { pull_secret: wanted.map(str::to_owned), ..Settings::usual() };
+            let plan = PodPlan { pod: "v1 mutex=db".parse().unwrap(), ..PodPlan::default() };
+            let spec = json!({"containers": [{"name": "main"}], "imagePullSecrets": there});
+            inject(&spec, &plan, &settings, PATHS).unwrap().pull_secret
+        };
+        assert_eq!(added(None, json!(null)), None);
+        assert_eq!(added(Some("registry"), json!(null)), Some(json!({"name": "registry"})));
+        assert_eq!(added(Some("registry"), json!([{"name": "mine"}])), Some(json!({"name": "registry"})));
+        assert_eq!(added(Some("registry"), json!([{"name": "registry"}])), None);
     }
 }

@@ -91,6 +91,9 @@ impl Editor {
         for volume in &injection.volumes {
             self.insert(&[Field("spec"), Field("volumes")], None, volume)?;
         }
+        if let Some(secret) = &injection.pull_secret {
+            self.insert(&[Field("spec"), Field("imagePullSecrets")], None, secret)?;
+        }
         // Where they stand now: the waiter comes before one of them.
         let (inits, apps): (Vec<_>, Vec<_>) =
             injection.edits.iter().partition(|edit| edit.field == section::Field::Init);
@@ -264,6 +267,7 @@ mod tests {
         let injection = Injection {
             waiter: Some((1, json!({"name": "waiter"}))),
             volumes: vec![json!({"name": "a"}), json!({"name": "b"})],
+            pull_secret: Some(json!({"name": "registry"})),
             edits: vec![edit(section::Field::Apps), edit(section::Field::Init)],
         };
         let object = json!({"metadata": {"labels": {"konductor.io/participant": "true"},
@@ -278,6 +282,8 @@ mod tests {
                 "/spec/volumes",
                 "/spec/volumes/-",
                 "/spec/volumes/-",
+                "/spec/imagePullSecrets",
+                "/spec/imagePullSecrets/-",
                 "/spec/initContainers/1/env",
                 "/spec/initContainers/1/env/-",
                 "/spec/initContainers/1",

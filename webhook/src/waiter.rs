@@ -58,6 +58,8 @@ pub struct Settings {
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: String,
+    /// Name of the Secret with which a node pulls it, where it needs one.
+    pub pull_secret: Option<String>,
     /// Request and limit.
     pub cpu: String,
     /// Request and limit.
@@ -75,6 +77,7 @@ impl Settings {
         Self {
             image: "localhost/konductor-waiter:0.1.0".to_owned(),
             pull_policy: "IfNotPresent".to_owned(),
+            pull_secret: None,
             cpu: "100m".to_owned(),
             memory: "16Mi".to_owned(),
             scheduling_gates: true,

@@ -30,10 +30,7 @@ impl CertManager {
         let programs = from_environment("KONDUCTOR_E2E_CERT_MANAGER")?;
         let controller = start(
             &programs.join("controller"),
-            &[
-                "--metrics-listen-address=127.0.0.1:0",
-                &format!("--cluster-resource-namespace={NAMESPACE}"),
-            ],
+            &["--metrics-listen-address=127.0.0.1:0", &format!("--cluster-resource-namespace={NAMESPACE}")],
         )?;
         let injector = start(&programs.join("cainjector"), &[])?;
         Ok(Self { definitions, _processes: vec![controller, injector] })

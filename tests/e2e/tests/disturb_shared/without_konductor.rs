@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use konductor_api::annotations::{FINALIZER, HOLD, SCHEDULING_GATE};
+use konductor_api::annotations::{FINALIZER, HOLD, SCHEDULING_GATE, SUSPENDED};
 use konductor_api::gate::Gate;
 use konductor_api::mutex::Mutex;
 use konductor_e2e::disturb::disturbing;
 use konductor_e2e::product;
-use konductor_e2e::workload::{has_succeeded, is_running, is_waiting, job, pod, until_complete, until_pod};
+use konductor_e2e::workload::{
+    has_succeeded, is_running, is_waiting, job, pod, until_a_pod, until_complete, until_pod,
+};
 use konductor_e2e::{primitive, wait};
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
+use serde_json::json;
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
@@ -29,6 +33,10 @@ async fn uninstalling_leaves_objects_and_waiters_and_installing_again_goes_on_wi
         }
         pod("at-gate").mutex("db").annotated(HOLD, "scheduling-gate").create(namespace).await?;
         until_pod(namespace, "at-gate", "at its gate", |pod| pod.spec.as_ref().is_some_and(has_gate)).await?;
+        job("suspended").mutex("db").annotated(HOLD, "suspend").create(namespace).await?;
+        let is_suspended = |job: &Job| job.annotations().contains_key(SUSPENDED);
+        wait::until(&namespace.api::<Job>(), "suspended", "suspended", is_suspended).await?;
+        pod("windows").mutex("db").pod("os", json!({"name": "windows"})).create(namespace).await?;
         let values = product::values().await?;
         product::uninstall().await?;
 
@@ -50,9 +58,16 @@ async fn uninstalling_leaves_objects_and_waiters_and_installing_again_goes_on_wi
         until_complete(namespace, "data").await?;
         // Nobody would lift its gate any more: it took a node, and waits there.
         until_pod(namespace, "at-gate", "waiting", is_waiting).await?;
+        // The same for a Job: it has pods now, made while the webhook could still give them a waiter.
+        let resumed = until_a_pod(namespace, "suspended", "waiting", is_waiting).await?.name_any();
         wait::stays("all wait", Duration::from_secs(3), async || {
             let waits = async |name| pods.get(name).await.map(|pod| is_waiting(&pod));
-            Ok(waits("next").await? && waits("gated").await? && waits("at-gate").await?)
+            let windows = pods.get("windows").await?;
+            Ok(waits("next").await?
+                && waits("gated").await?
+                && waits("at-gate").await?
+                && waits(&resumed).await?
+                && windows.spec.as_ref().is_some_and(has_gate))
         })
         .await?;
 
@@ -61,6 +76,10 @@ async fn uninstalling_leaves_objects_and_waiters_and_installing_again_goes_on_wi
         for name in ["next", "gated", "at-gate"] {
             until_pod(namespace, name, "through", has_succeeded).await?;
         }
+        until_complete(namespace, "suspended").await?;
+        // What no node can run holds what it took until it is deleted.
+        primitive::until_held_by(namespace, "db", "pod/windows").await?;
+        pods.delete("windows", &DeleteParams::default()).await?;
         job("late").mutex("db").create(namespace).await?;
         until_complete(namespace, "late").await?;
         Ok(())
