@@ -119,6 +119,15 @@ impl<K> Workload<K> {
         self.pod("terminationGracePeriodSeconds", json!(seconds))
     }
 
+    /// For Windows, without what only Linux knows.
+    #[must_use]
+    pub fn for_windows(mut self) -> Self {
+        self.container.remove("securityContext");
+        self.pod("securityContext", json!({"runAsNonRoot": true}))
+            .pod("os", json!({"name": "windows"}))
+            .pod("nodeSelector", json!({"kubernetes.io/os": "windows"}))
+    }
+
     /// Has this field in its pod spec.
     #[must_use]
     pub fn pod(mut self, field: &str, value: Value) -> Self {

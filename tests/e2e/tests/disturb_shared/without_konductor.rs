@@ -16,7 +16,6 @@ use konductor_e2e::workload::{
 use konductor_e2e::{primitive, wait};
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
-use serde_json::json;
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
@@ -36,7 +35,7 @@ async fn uninstalling_leaves_objects_and_waiters_and_installing_again_goes_on_wi
         job("suspended").mutex("db").annotated(HOLD, "suspend").create(namespace).await?;
         let is_suspended = |job: &Job| job.annotations().contains_key(SUSPENDED);
         wait::until(&namespace.api::<Job>(), "suspended", "suspended", is_suspended).await?;
-        pod("windows").mutex("db").pod("os", json!({"name": "windows"})).create(namespace).await?;
+        pod("windows").mutex("db").for_windows().create(namespace).await?;
         let values = product::values().await?;
         product::uninstall().await?;
 

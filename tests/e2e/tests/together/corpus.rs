@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
-use konductor_api::annotations::{PARTICIPANT_LABEL, WAITER_CONTAINER};
+use konductor_api::annotations::{PARTICIPANT_LABEL, SCHEDULING_GATE, WAITER_CONTAINER};
 use konductor_e2e::namespace::{Namespace, in_namespace, in_privileged_namespace};
 use konductor_e2e::wait;
 use kube::api::{PostParams, Request};
@@ -59,9 +59,17 @@ async fn is_accepted_and_takes_part(namespace: &Namespace, mut object: Value) ->
     let metadata = if is_job { &made["spec"]["template"]["metadata"] } else { &made["metadata"] };
     ensure!(metadata["labels"][PARTICIPANT_LABEL] == "true", "the label is missing in {metadata}");
     if !is_job {
-        let init = made["spec"]["initContainers"].as_array().context("no init containers")?;
-        let waiters = init.iter().filter(|container| container["name"] == WAITER_CONTAINER).count();
-        ensure!(waiters == 1, "{waiters} waiters in {init:?}");
+        let spec = &made["spec"];
+        let count = |field: &str, name: &str| {
+            let all = spec[field].as_array().into_iter().flatten();
+            all.filter(|item| item["name"] == name).count()
+        };
+        // A Windows pod is held by its scheduling gate, any other by the waiter.
+        let windows =
+            spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows";
+        let waiters = count("initContainers", WAITER_CONTAINER);
+        ensure!(waiters == usize::from(!windows), "{waiters} waiters in {spec}");
+        ensure!(!windows || count("schedulingGates", SCHEDULING_GATE) == 1, "no gate in {spec}");
     }
     Ok(())
 }

@@ -20,8 +20,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 fn windows(name: &str) -> Workload<Pod> {
-    let system = json!({"kubernetes.io/os": "windows"});
-    pod(name).mutex("db").pod("os", json!({"name": "windows"})).pod("nodeSelector", system)
+    pod(name).mutex("db").for_windows()
 }
 
 fn is_gated(pod: &Pod) -> bool {
