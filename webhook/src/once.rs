@@ -19,7 +19,7 @@ pub const VOLUME: &str = "konductor-once";
 /// Where it is mounted.
 pub const DIRECTORY: &str = "/konductor-once";
 /// What stands before the command.
-const WRAPPER: [&str; 3] = ["/konductor-once/konductor-wait", "once", "--"];
+pub const WRAPPER: [&str; 3] = ["/konductor-once/konductor-wait", "once", "--"];
 
 /// Does the pod itself do something once?
 pub fn is_asked(plan: &PodPlan) -> bool {
@@ -81,7 +81,8 @@ pub(crate) fn wrap(container: &Value, path: &str) -> Result<Wrap, Problem> {
     })
 }
 
-fn is_wrapped(command: &[Value]) -> bool {
+/// Is that command wrapped already?
+pub fn is_wrapped(command: &[Value]) -> bool {
     WRAPPER.iter().enumerate().all(|(place, word)| command.get(place).and_then(Value::as_str) == Some(word))
 }
 

@@ -1,0 +1,22 @@
+//! Exit codes: part of what scripts rely on.
+//!
+//! What must stay true: a code keeps its meaning.
+
+use std::process::ExitCode;
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It could not be done, or something was found that should not be.
+    Error = 1,
+    /// The command line says nothing that could be done.
+    Usage = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,7 @@
+//! The command `koncli`, also called as `kubectl konductor`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    koncli::run(std::env::args_os())
+}

@@ -1,0 +1,149 @@
+//! What the commands print.
+//!
+//! May touch: standard output and standard error. What must stay true: data alone is on standard output; whoever reads only
+//! the first lines of it is no error.
+
+#![expect(clippy::print_stderr, reason = "printing is what this is for")]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use jiff::Timestamp;
+use konductor_webhook::waiter::Settings;
+use serde_json::Value;
+
+use crate::args::{Document, Files, Inject, Lint, Listing, Uninject};
+use crate::exit::Exit;
+use crate::inject::{self, Injected, Why};
+use crate::lint::{self, Severity};
+use crate::manifests::{self, Manifest};
+use crate::uninject;
+
+/// As a chart without values has them.
+fn settings(image: &str) -> Settings {
+    Settings {
+        image: image.to_owned(),
+        pull_policy: "IfNotPresent".to_owned(),
+        pull_secret: None,
+        cpu: "100m".to_owned(),
+        memory: "16Mi".to_owned(),
+        scheduling_gates: true,
+        suspends: true,
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> Exit {
+    eprintln!("error: {error}");
+    Exit::Error
+}
+
+/// Prints data, and ends with that code.
+fn print(data: &str, exit: Exit) -> Exit {
+    match std::io::stdout().lock().write_all(data.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
+        _ => exit,
+    }
+}
+
+/// Every manifest, with what is made of it; one that is refused is left out.
+fn each(files: &Files, output: Document, mut make: impl FnMut(&Manifest) -> Option<Value>) -> Exit {
+    let manifests = match manifests::read(&files.files) {
+        Ok(manifests) => manifests,
+        Err(error) => return failed(&error),
+    };
+    let (mut data, mut exit) = (String::new(), Exit::Done);
+    for manifest in &manifests {
+        let Some(object) = make(manifest) else {
+            exit = Exit::Error;
+            continue;
+        };
+        let written = match output {
+            Document::Json => writeln!(data, "{object}").map_err(|error| error.to_string()),
+            Document::Yaml => match serde_saphyr::to_string(&object) {
+                Ok(text) => write!(data, "---\n{text}").map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        if let Err(error) = written {
+            eprintln!("error: {} {}: {error}", manifest.origin, manifest.display());
+            exit = Exit::Error;
+        }
+    }
+    print(&data, exit)
+}
+
+/// Manifests on standard output, what was done with them on standard error.
+pub(crate) fn inject(options: &Inject) -> Exit {
+    let settings = settings(&options.waiter_image);
+    each(&options.files, options.output, |manifest| {
+        let place = format!("{} {}", manifest.origin, manifest.display());
+        match inject::inject(&manifest.object, &settings, Timestamp::now()) {
+            Injected::Changed { object, plan } => {
+                eprintln!("{place}: injected: {plan}");
+                Some(object)
+            }
+            Injected::Skipped(why) => {
+                if why != Why::NoWorkload {
+                    eprintln!("{place}: skipped: {}", why.sentence());
+                }
+                Some(manifest.object.clone())
+            }
+            Injected::Refused(problems) => {
+                for problem in problems {
+                    eprintln!(
+                        "{place}: refused: {}: {}; e.g. {}",
+                        problem.path, problem.reason, problem.example
+                    );
+                }
+                None
+            }
+        }
+    })
+}
+
+/// The same for the way back.
+pub(crate) fn uninject(options: &Uninject) -> Exit {
+    each(&options.files, options.output, |manifest| {
+        let rest = uninject::uninject(&manifest.object);
+        if rest.is_some() {
+            eprintln!("{} {}: uninjected", manifest.origin, manifest.display());
+        }
+        Some(rest.unwrap_or_else(|| manifest.object.clone()))
+    })
+}
+
+/// Findings on standard output, their number on standard error.
+pub(crate) fn lint(options: &Lint) -> Exit {
+    let manifests = match manifests::read(&options.files.files) {
+        Ok(manifests) => manifests,
+        Err(error) => return failed(&error),
+    };
+    let mut findings = lint::lint(&manifests, &settings("konductor-waiter"), Timestamp::now());
+    findings.retain(|finding| !options.ignore.contains(&finding.code));
+    let mut data = String::new();
+    for finding in &findings {
+        match options.output {
+            Listing::Json => match serde_json::to_string(finding) {
+                Ok(text) => data.extend([text.as_str(), "\n"]),
+                Err(error) => return failed(&error),
+            },
+            Listing::Text => data.extend([finding.to_string().as_str(), "\n"]),
+        }
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    eprintln!("{} objects, {errors} errors, {} warnings", manifests.len(), findings.len() - errors);
+    let fails = findings.iter().any(|finding| options.fail_on.fails(finding.severity));
+    print(&data, if fails { Exit::Error } else { Exit::Done })
+}
+
+/// The version, as data.
+pub(crate) fn version() -> Exit {
+    print(concat!("koncli ", env!("CARGO_PKG_VERSION"), "\n"), Exit::Done)
+}
+
+/// A script for a shell.
+pub(crate) fn completion(shell: clap_complete::Shell, command: &mut clap::Command) -> Exit {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, command, "koncli", &mut script);
+    print(&String::from_utf8_lossy(&script), Exit::Done)
+}
