@@ -146,9 +146,8 @@ fn kubelets_last_word(pod: &Pod) -> bool {
 
 /// The kubelet has seen the deletion and has no sandbox any more, and a kubelet starts nothing in a pod that is being
 /// deleted. A pod that is deleted between the end of its waiter and the start of its app ends so, without the mark of
-/// `ContainersReady`. Kubelets before 1.34 do not say which generation they have seen; but they, too, write a terminal phase
-/// only when nothing runs any more, and everybody else who writes one for a pod that has a node says so by
-/// `DisruptionTarget`.
+/// `ContainersReady`. Kubelets before 1.34 do not say what they have seen; but they, too, write a terminal phase only when
+/// nothing runs any more, and everybody else who writes one for a pod that has a node says so by `DisruptionTarget`.
 fn torn_down(pod: &Pod) -> bool {
     let conditions = || pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let without_sandbox = conditions()
@@ -156,9 +155,8 @@ fn torn_down(pod: &Pod) -> bool {
     let disrupted =
         || conditions().any(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
     pod.metadata.deletion_timestamp.is_some()
-        && pod.metadata.generation.is_some()
         && without_sandbox.is_some_and(|condition| match condition.observed_generation {
-            Some(_) => condition.observed_generation >= pod.metadata.generation,
+            Some(seen) => pod.metadata.generation.is_some_and(|current| seen >= current),
             None => !disrupted(),
         })
 }
