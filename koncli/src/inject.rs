@@ -138,15 +138,7 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings {
-            image: "waiter".to_owned(),
-            pull_policy: "IfNotPresent".to_owned(),
-            pull_secret: None,
-            cpu: "100m".to_owned(),
-            memory: "16Mi".to_owned(),
-            scheduling_gates: true,
-            suspends: true,
-        }
+        Settings::of_chart("waiter")
     }
 
     fn injected(object: &Value) -> Injected {

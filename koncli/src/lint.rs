@@ -384,15 +384,7 @@ mod tests {
     use crate::manifests::parse;
 
     fn found(text: &str) -> Vec<(String, String)> {
-        let settings = Settings {
-            image: "waiter".to_owned(),
-            pull_policy: "IfNotPresent".to_owned(),
-            pull_secret: None,
-            cpu: "100m".to_owned(),
-            memory: "16Mi".to_owned(),
-            scheduling_gates: true,
-            suspends: true,
-        };
+        let settings = Settings::of_chart("waiter");
         let findings = lint(&parse("f", text).unwrap(), &settings, Timestamp::UNIX_EPOCH);
         findings
             .into_iter()

@@ -19,19 +19,6 @@ use crate::lint::{self, Severity};
 use crate::manifests::{self, Manifest};
 use crate::uninject;
 
-/// As a chart without values has them.
-fn settings(image: &str) -> Settings {
-    Settings {
-        image: image.to_owned(),
-        pull_policy: "IfNotPresent".to_owned(),
-        pull_secret: None,
-        cpu: "100m".to_owned(),
-        memory: "16Mi".to_owned(),
-        scheduling_gates: true,
-        suspends: true,
-    }
-}
-
 fn failed(error: &dyn std::error::Error) -> Exit {
     eprintln!("error: {error}");
     Exit::Error
@@ -74,7 +61,7 @@ fn each(files: &Files, output: Document, mut make: impl FnMut(&Manifest) -> Opti
 
 /// Manifests on standard output, what was done with them on standard error.
 pub(crate) fn inject(options: &Inject) -> Exit {
-    let settings = settings(&options.waiter_image);
+    let settings = Settings::of_chart(&options.waiter_image);
     each(&options.files, options.output, |manifest| {
         let place = format!("{} {}", manifest.origin, manifest.display());
         match inject::inject(&manifest.object, &settings, Timestamp::now()) {
@@ -118,7 +105,7 @@ pub(crate) fn lint(options: &Lint) -> Exit {
         Ok(manifests) => manifests,
         Err(error) => return failed(&error),
     };
-    let mut findings = lint::lint(&manifests, &settings("konductor-waiter"), Timestamp::now());
+    let mut findings = lint::lint(&manifests, &Settings::of_chart("konductor-waiter"), Timestamp::now());
     findings.retain(|finding| !options.ignore.contains(&finding.code));
     let mut data = String::new();
     for finding in &findings {

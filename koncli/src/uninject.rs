@@ -104,15 +104,7 @@ mod tests {
     use crate::inject::{Injected, inject};
 
     fn there_and_back(object: &Value) -> Value {
-        let settings = Settings {
-            image: "waiter".to_owned(),
-            pull_policy: "IfNotPresent".to_owned(),
-            pull_secret: None,
-            cpu: "100m".to_owned(),
-            memory: "16Mi".to_owned(),
-            scheduling_gates: true,
-            suspends: true,
-        };
+        let settings = Settings::of_chart("waiter");
         let Injected::Changed { object, .. } = inject(object, &settings, Timestamp::UNIX_EPOCH) else {
             panic!("it should be changed")
         };

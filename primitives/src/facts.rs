@@ -167,9 +167,13 @@ impl PodFacts {
         self.terminal.or_else(|| told.filter(passed).and_then(|told| evidence::end(&self.pod, Some(told))))
     }
 
-    /// Does somebody vouch for its end, because its machine is off?
+    /// Does somebody vouch for its end, because its machine is off? The machine may come back: a waiter then finds its verdict
+    /// withdrawn; where there is none, only a pod that is being deleted is started by nobody.
     pub fn attested(&self) -> Option<Evidence> {
         self.node.as_ref()?;
+        if self.by_gate_alone && !self.deleting {
+            return None;
+        }
         match self.node_state {
             NodeState::OutOfService => Some(Evidence::A1),
             NodeState::Gone => Some(Evidence::A2),

@@ -63,15 +63,7 @@ async fn serve() {
     )
     .unwrap();
     println!("{}", serde_json::json!({"port": port, "root": root}));
-    let settings = Settings {
-        image: "localhost/konductor-waiter:0.1.0".to_owned(),
-        pull_policy: "IfNotPresent".to_owned(),
-        pull_secret: None,
-        cpu: "100m".to_owned(),
-        memory: "16Mi".to_owned(),
-        scheduling_gates: true,
-        suspends: true,
-    };
+    let settings = Settings::of_chart("localhost/konductor-waiter:0.1.0");
     let admissions =
         Admissions { settings, names: Arc::new(Everything), metrics: Arc::default(), clock: Timestamp::now };
     serve_admission(listener, &serving, Arc::new(admissions), CancellationToken::new(), Duration::ZERO)

@@ -70,12 +70,11 @@ pub struct Settings {
     pub suspends: bool,
 }
 
-#[cfg(test)]
 impl Settings {
-    /// As a chart without values has them.
-    pub(crate) fn usual() -> Self {
+    /// As a chart without values has them, with that image.
+    pub fn of_chart(image: &str) -> Self {
         Self {
-            image: "localhost/konductor-waiter:0.1.0".to_owned(),
+            image: image.to_owned(),
             pull_policy: "IfNotPresent".to_owned(),
             pull_secret: None,
             cpu: "100m".to_owned(),
@@ -83,6 +82,11 @@ impl Settings {
             scheduling_gates: true,
             suspends: true,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn usual() -> Self {
+        Self::of_chart("localhost/konductor-waiter:0.1.0")
     }
 }
 

@@ -123,6 +123,17 @@ fn it_holds_until_the_kubelet_says_that_all_is_over(#[case] sketch: PodSketch) {
 }
 
 #[test]
+fn a_machine_that_is_off_may_come_back_and_start_it_again_unless_it_is_being_deleted() {
+    for sketch in [
+        windows("p").told_go(1, no_waiter()).gates(&[]).on_node("n").on_a_node_out_of_service(),
+        windows("p").told_go(1, no_waiter()).gates(&[]).on_node("n").on_a_node_that_is_gone(),
+    ] {
+        assert_eq!(sketch.facts().attested(), None);
+        assert!(sketch.deleting().facts().attested().is_some());
+    }
+}
+
+#[test]
 fn it_is_released_on_the_kubelets_last_word_or_when_it_never_found_a_node() {
     let ends = |evidence, outcome| Fate::Ends(Ending { evidence, outcome });
     let ran = windows("p").told_go(1, no_waiter()).gates(&[]).on_node("n").ended("main", "m", 60, 70, 0);

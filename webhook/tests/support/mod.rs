@@ -35,15 +35,7 @@ impl Names for Unknown {
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings {
-        image: "localhost/konductor-waiter:0.1.0".to_owned(),
-        pull_policy: "IfNotPresent".to_owned(),
-        pull_secret: None,
-        cpu: "100m".to_owned(),
-        memory: "16Mi".to_owned(),
-        scheduling_gates: true,
-        suspends: true,
-    }
+    Settings::of_chart("localhost/konductor-waiter:0.1.0")
 }
 
 pub(crate) fn now() -> Timestamp {

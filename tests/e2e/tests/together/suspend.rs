@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use konductor_api::annotations::{HOLD, SUSPENDED, TIMEOUT};
+use konductor_api::annotations::{HOLD, ON_BUSY, ONCE, SUSPENDED, TIMEOUT};
 use konductor_api::conditions::GRANTED;
 use konductor_api::gate::Gate;
 use konductor_api::ledger::Evidence;
 use konductor_api::mutex::Mutex;
+use konductor_api::once::Once;
 use konductor_e2e::history::{History, one_at_a_time};
 use konductor_e2e::namespace::{Namespace, in_namespace, refusal};
 use konductor_e2e::tools::kubectl_with;
@@ -231,6 +232,28 @@ async fn a_suspended_job_fails_when_its_time_is_up_and_goes_through_a_gate_that_
         let open = Patch::Merge(json!({"spec": {"override": "Open"}}));
         gates.patch("ready", &PatchParams::default(), &open).await?;
         until_complete(namespace, "patient").await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_suspended_job_that_is_not_needed_is_completed_without_a_pod() {
+    in_namespace("susp-once", async |namespace| {
+        primitive::make::<Once>(namespace, "seed", json!({})).await?;
+        suspended("first").annotated(ONCE, "seed").create(namespace).await?;
+        until_complete(namespace, "first").await?;
+        suspended("second").annotated(ONCE, "seed").create(namespace).await?;
+        until_complete(namespace, "second").await?;
+        assert_eq!(pods_of(namespace, "second").await?, 0);
+        // And one that would have to wait, and does not want to.
+        primitive::mutex(namespace, "db").await?;
+        pod("holder").mutex("db").runs("sleep 3600").create(namespace).await?;
+        until_pod(namespace, "holder", "running", is_running).await?;
+        suspended("busy").mutex("db").annotated(ON_BUSY, "skip").create(namespace).await?;
+        until_complete(namespace, "busy").await?;
+        assert_eq!(pods_of(namespace, "busy").await?, 0);
         Ok(())
     })
     .await;
