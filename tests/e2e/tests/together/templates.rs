@@ -131,13 +131,17 @@ async fn the_template_of_a_suspended_job_is_checked_when_it_is_changed() {
     in_namespace("suspended", async |namespace| {
         job("later").mutex("db").spec("suspend", json!(true)).create(namespace).await?;
         let select = |os: &str| {
-            Patch::Merge(json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": os}}}}}))
+            let term =
+                json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": [os]}]});
+            let required =
+                json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}});
+            Patch::Merge(json!({"spec": {"template": {"spec": {"affinity": {"nodeAffinity": required}}}}}))
         };
         let jobs = namespace.api::<Job>();
         jobs.patch("later", &PatchParams::default(), &select("linux")).await?;
         let answer = jobs.patch("later", &PatchParams::default(), &select("windows")).await;
-        let refused = refusal(answer).context("a waiter cannot run there")?;
-        ensure!(refused.contains("spec.template.spec.nodeSelector.kubernetes.io/os"), "{refused}");
+        let refused = refusal(answer).context("a waiter cannot run there, and policies cannot see it")?;
+        ensure!(refused.contains("spec.template.spec.affinity"), "{refused}");
         Ok(())
     })
     .await;
