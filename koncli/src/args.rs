@@ -3,8 +3,11 @@
 //! Types only. What must stay true: help texts are what the reference shows.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use konductor_api::duration::GoDuration;
+use serde::Deserialize;
 
 use crate::lint::{Code, Severity};
 
@@ -20,6 +23,40 @@ pub struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Gates: create, delete, list, status, open, close, clear, wait
+    #[command(subcommand)]
+    Gate(GateVerb),
+    /// Barriers: create, delete, list, status, wait
+    #[command(subcommand)]
+    Barrier(WaitVerb),
+    /// Semaphores: create, delete, list, status
+    #[command(subcommand)]
+    Semaphore(Verb),
+    /// Leases of konductor.io: create, delete, list, status
+    #[command(subcommand)]
+    Lease(Verb),
+    /// Mutexes: create, delete, list, status
+    #[command(subcommand)]
+    Mutex(Verb),
+    /// `RWMutex`es: create, delete, list, status
+    #[command(subcommand)]
+    Rwmutex(Verb),
+    /// Onces: create, delete, list, status, check
+    #[command(subcommand)]
+    Once(OnceVerb),
+    /// Wait groups: create, delete, list, status, wait
+    #[command(subcommand)]
+    Waitgroup(WaitVerb),
+    /// Show who holds a primitive, who waits for it and why
+    Status {
+        /// gate, barrier, semaphore, lease, mutex, rwmutex, once or waitgroup; all shows every one
+        kind: String,
+        /// Its name
+        name: Option<String>,
+        /// How it is shown.
+        #[command(flatten)]
+        look: Look,
+    },
     /// Show manifests as the webhook would change them, without a cluster
     Inject(Inject),
     /// Take out of manifests what the webhook, or inject, has put into them
@@ -33,6 +70,233 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Which cluster, and where in it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Connection {
+    /// The namespace
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// A kubeconfig
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig
+    #[arg(long)]
+    pub context: Option<String>,
+}
+
+/// How something is shown.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Look {
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// text, json, yaml or name [default: text]
+    #[arg(short, long, env = "KONCLI_OUTPUT", hide_env_values = true)]
+    pub output: Option<Format>,
+}
+
+/// How objects are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    Text,
+    /// What a list says, as JSON objects, one a line.
+    Json,
+    /// The whole object.
+    Yaml,
+    /// kind/name.
+    Name,
+}
+
+/// Flags of `list`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct List {
+    /// How they are shown.
+    #[command(flatten)]
+    pub look: Look,
+    /// Of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Without the heads of the columns
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+/// One, by its name.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Named {
+    /// Its name
+    pub name: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Flags of `wait`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Wait {
+    /// Its name
+    pub name: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// How long, e.g. 30m; left out: without a limit; 0: one look
+    #[arg(long, env = "KONDUCTOR_TIMEOUT", hide_env_values = true)]
+    pub timeout: Option<GoTime>,
+}
+
+/// Flags of `create`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Create {
+    /// Its name
+    pub name: String,
+    /// Semaphore: how many may hold at a time [default: 1]
+    #[arg(long)]
+    pub permits: Option<i64>,
+    /// Barrier: how many have to arrive [default: 1]
+    #[arg(long)]
+    pub expected: Option<i64>,
+    /// Barrier: how many are enough
+    #[arg(long)]
+    pub quorum: Option<i64>,
+    /// Barrier: how long after the first arrival it fails
+    #[arg(long)]
+    pub timeout: Option<GoTime>,
+    /// What the kind says of it, see its fields; 0: none [default of a Lease: 10m]
+    #[arg(long)]
+    pub ttl: Option<GoTime>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Flags of `gate create`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CreateGate {
+    /// Its name
+    pub name: String,
+    /// What it waits for, as TYPE/NAME or TYPE/NAME=STATE, e.g. Job/etl or Job/etl=Failed; without any it is opened by hand
+    #[arg(long = "condition", value_name = "CONDITION")]
+    pub conditions: Vec<Condition>,
+    /// How long after the first waiter it fails
+    #[arg(long)]
+    pub timeout: Option<GoTime>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// A condition of a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What it is about.
+    pub type_: String,
+    /// Which.
+    pub name: String,
+    /// In which state; left out: the default of the type.
+    pub state: Option<String>,
+}
+
+impl FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (what, state) = text.split_once('=').map_or((text, None), |(what, state)| (what, Some(state)));
+        let (type_, name) = what
+            .split_once('/')
+            .filter(|(type_, name)| !type_.is_empty() && !name.is_empty())
+            .ok_or("write it as TYPE/NAME or TYPE/NAME=STATE, e.g. Job/etl=Complete")?;
+        Ok(Self { type_: type_.to_owned(), name: name.to_owned(), state: state.map(str::to_owned) })
+    }
+}
+
+/// A time as Go writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoTime(pub GoDuration);
+
+impl FromStr for GoTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|error| format!("{error}"))
+    }
+}
+
+/// What can be done with every kind.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Make one; if there is one like it already, that is fine
+    Create(Create),
+    /// What can be done with every kind.
+    #[command(flatten)]
+    Common(CommonVerb),
+}
+
+/// What can be done with every kind.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CommonVerb {
+    /// Delete one; that there is none is fine
+    Delete(Named),
+    /// Show all
+    List(List),
+    /// Show who holds it, who waits for it and why
+    Status {
+        /// Its name
+        name: String,
+        /// How it is shown.
+        #[command(flatten)]
+        look: Look,
+    },
+}
+
+/// What can be done with what opens by itself.
+#[derive(Clone, Debug, Subcommand)]
+pub enum WaitVerb {
+    /// Wait until it is open, or done
+    Wait(Wait),
+    /// What can be done with every kind.
+    #[command(flatten)]
+    Any(Verb),
+}
+
+/// What can be done with gates.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GateVerb {
+    /// Make one
+    Create(CreateGate),
+    /// Open it, whatever its conditions say
+    Open(Named),
+    /// Close it, whatever its conditions say
+    Close(Named),
+    /// Let its conditions decide again
+    Clear(Named),
+    /// Wait until it is open
+    Wait(Wait),
+    /// What can be done with every kind.
+    #[command(flatten)]
+    Common(CommonVerb),
+}
+
+/// What can be done with onces.
+#[derive(Clone, Debug, Subcommand)]
+pub enum OnceVerb {
+    /// Say whether it has been executed
+    Check {
+        /// Its name
+        name: String,
+        /// Which cluster.
+        #[command(flatten)]
+        connection: Connection,
+        /// End with 5 if it has not been
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// What can be done with every kind.
+    #[command(flatten)]
+    Any(Verb),
 }
 
 /// Which manifests.

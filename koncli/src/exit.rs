@@ -13,6 +13,16 @@ pub enum Exit {
     Error = 1,
     /// The command line says nothing that could be done.
     Usage = 2,
+    /// It took longer than it might.
+    TimedOut = 3,
+    /// There is no right to do it.
+    Denied = 4,
+    /// Not yet: one look was asked for.
+    NotYet = 5,
+    /// It can never happen.
+    Never = 6,
+    /// There is no such object.
+    NotFound = 7,
 }
 
 impl From<Exit> for ExitCode {

@@ -1,16 +1,22 @@
 //! Konductor's command line.
 //!
 //! The way through: [`args`] (what can be asked for) -> [`manifests`] (what it is asked about) -> [`inject`], [`uninject`], [`lint`] (pure:
-//! what the webhook would do, and what it would not see) -> [`exit`]. What must stay true: data goes to standard output and
+//! what the webhook would do, and what it would not see) -> [`exit`]. With a cluster it is [`cluster`] (which one) -> [`live`]
+//! (the calls; [`create`], [`rows`] and [`told`] are pure) -> [`exit`]. What must stay true: data goes to standard output and
 //! everything else to standard error; bad input is one sentence with the way out and an exit code, never a panic; what runs
 //! here without a cluster is the code that runs in one.
 
 pub mod args;
+pub mod cluster;
+pub mod create;
 pub mod exit;
 pub mod inject;
 pub mod lint;
+pub mod live;
 pub mod manifests;
 mod output;
+pub mod rows;
+pub mod told;
 pub mod uninject;
 
 use std::ffi::OsString;
@@ -20,6 +26,8 @@ use std::process::ExitCode;
 use args::{Args, Command};
 use clap::{CommandFactory, FromArgMatches};
 use exit::Exit;
+use konductor_api::participation::Kind;
+use live::Ask;
 
 /// Does what the command line asks for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -41,6 +49,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn answer(args: Args, mut command: clap::Command) -> Exit {
     match args.command {
+        Command::Gate(verb) => output::live(Kind::Gate, Ask::of_gate(verb)),
+        Command::Barrier(verb) => output::live(Kind::Barrier, Ask::of_waiting(Kind::Barrier, verb)),
+        Command::Semaphore(verb) => output::live(Kind::Semaphore, Ask::of(Kind::Semaphore, verb)),
+        Command::Lease(verb) => output::live(Kind::Lease, Ask::of(Kind::Lease, verb)),
+        Command::Mutex(verb) => output::live(Kind::Mutex, Ask::of(Kind::Mutex, verb)),
+        Command::Rwmutex(verb) => output::live(Kind::RWMutex, Ask::of(Kind::RWMutex, verb)),
+        Command::Once(verb) => output::live(Kind::Once, Ask::of_once(verb)),
+        Command::Waitgroup(verb) => output::live(Kind::WaitGroup, Ask::of_waiting(Kind::WaitGroup, verb)),
+        Command::Status { kind, name, look } => output::status(&kind, name, look),
         Command::Inject(options) => output::inject(&options),
         Command::Uninject(options) => output::uninject(&options),
         Command::Lint(options) => output::lint(&options),

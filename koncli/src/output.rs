@@ -9,13 +9,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use jiff::Timestamp;
+use konductor_api::participation::Kind;
 use konductor_webhook::waiter::Settings;
 use serde_json::Value;
 
-use crate::args::{Document, Files, Inject, Lint, Listing, Uninject};
+use crate::args::{Document, Files, Inject, Lint, Listing, Look, Uninject};
 use crate::exit::Exit;
 use crate::inject::{self, Injected, Why};
 use crate::lint::{self, Severity};
+use crate::live::{self, Ask, LiveError};
 use crate::manifests::{self, Manifest};
 use crate::uninject;
 
@@ -29,6 +31,49 @@ fn print(data: &str, exit: Exit) -> Exit {
     match std::io::stdout().lock().write_all(data.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
         _ => exit,
+    }
+}
+
+/// What a cluster says.
+pub(crate) fn live(kind: Kind, ask: Ask) -> Exit {
+    run(live::ask(kind, ask))
+}
+
+/// The status of one primitive, or of all.
+pub(crate) fn status(kind: &str, name: Option<String>, look: Look) -> Exit {
+    if kind == "all" {
+        return run(live::status_of_all(&look));
+    }
+    let known = Kind::ALL.into_iter().find(|known| known.lower() == kind.to_lowercase());
+    match (known, name) {
+        (Some(kind), Some(name)) => live(kind, Ask::Status(look, name)),
+        (Some(kind), None) => {
+            eprintln!(
+                "error: which {}? koncli status {} NAME, or koncli status all",
+                kind.lower(),
+                kind.lower()
+            );
+            Exit::Usage
+        }
+        (None, _) => {
+            let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.lower()).collect();
+            eprintln!("error: there is no kind {kind:?}; there are {}, and all", kinds.join(", "));
+            Exit::Usage
+        }
+    }
+}
+
+fn run(told: impl Future<Output = Result<(String, Exit), LiveError>>) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(told) {
+        Ok((text, exit)) => print(&text, exit),
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit()
+        }
     }
 }
 

@@ -93,6 +93,9 @@ fn bad_input_is_a_sentence_and_a_code() {
         (&["lint", "/no/such/file"], "", 1, "/no/such/file: No such file"),
         (&["inject", "-"], "kind: [", 1, "a manifest is a YAML or JSON object"),
         (&["inject", "-"], "\u{0}\u{1}", 1, "error: standard input"),
+        (&["mutex", "list", "--kubeconfig", "/no/such/file"], "", 1, "name one with --kubeconfig FILE"),
+        (&["gate", "create", "g", "--condition", "etl"], "", 2, "write it as TYPE/NAME"),
+        (&["status", "mutex"], "", 2, "which mutex? koncli status mutex NAME"),
     ] {
         let said = koncli(arguments, input);
         let error = text(&said.stderr);

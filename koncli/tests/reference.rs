@@ -26,7 +26,7 @@ fn reference() -> String {
 
 #[test]
 fn the_reference_is_what_the_definition_says() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/generated/koncli.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/koncli-commands.inc");
     if std::env::var_os("KONCLI_REFERENCE").is_some() {
         std::fs::write(&file, reference()).unwrap();
     }

@@ -16,6 +16,8 @@ use crate::cluster::{from_environment, kubeconfig};
 pub struct Said {
     /// Did it end with 0?
     pub success: bool,
+    /// With what it ended, if by itself.
+    pub code: Option<i32>,
     /// On standard output.
     pub out: String,
     /// On standard error.
@@ -45,6 +47,26 @@ pub async fn helm(namespace: &str, arguments: &[&str]) -> Result<Said> {
     say(command, "").await?.expect_success("helm", arguments)
 }
 
+/// `koncli ARGUMENTS` in that namespace; it may fail.
+pub async fn koncli(namespace: &str, arguments: &[&str]) -> Result<Said> {
+    let mut command = Command::new(from_environment("KONDUCTOR_E2E_KONCLI")?);
+    command.args(arguments).env("KONCLI_NAMESPACE", namespace).env("KUBECONFIG", kubeconfig()?);
+    say_with_kubeconfig(command, "").await
+}
+
+/// The same as whoever has that token.
+pub async fn koncli_as(namespace: &str, token: &str, arguments: &[&str]) -> Result<Said> {
+    let mut config: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig()?)?)?;
+    config["users"][0]["user"] = serde_json::json!({"token": token});
+    let file = std::env::temp_dir().join(format!("konductor-e2e-{namespace}.kubeconfig"));
+    std::fs::write(&file, config.to_string())?;
+    let mut command = Command::new(from_environment("KONDUCTOR_E2E_KONCLI")?);
+    command.args(arguments).env("KONCLI_NAMESPACE", namespace).env("KUBECONFIG", &file);
+    let said = say_with_kubeconfig(command, "").await;
+    std::fs::remove_file(&file)?;
+    said
+}
+
 /// A file or folder of the source tree.
 pub fn in_tree(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
@@ -59,7 +81,12 @@ impl Said {
 }
 
 async fn say(mut command: Command, input: &str) -> Result<Said> {
-    command.env_remove("KUBECONFIG").kill_on_drop(true);
+    command.env_remove("KUBECONFIG");
+    say_with_kubeconfig(command, input).await
+}
+
+async fn say_with_kubeconfig(mut command: Command, input: &str) -> Result<Said> {
+    command.kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child =
         command.spawn().with_context(|| format!("starting {}", command.as_std().get_program().display()))?;
@@ -70,6 +97,7 @@ async fn say(mut command: Command, input: &str) -> Result<Said> {
     let output = child.wait_with_output().await?;
     Ok(Said {
         success: output.status.success(),
+        code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     })

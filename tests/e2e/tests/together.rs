@@ -18,6 +18,8 @@ mod gate;
 mod hold;
 #[path = "together/holders.rs"]
 mod holders;
+#[path = "together/koncli.rs"]
+mod koncli;
 #[path = "together/lease.rs"]
 mod lease;
 #[path = "together/looks.rs"]

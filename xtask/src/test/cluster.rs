@@ -146,6 +146,7 @@ fn test(
         .env("KONDUCTOR_E2E_KUBECONFIG", target.kubeconfig())
         .env("KONDUCTOR_E2E_KUBECTL", target.kubectl()?)
         .env("KONDUCTOR_E2E_HELM", target.helm()?)
+        .env("KONDUCTOR_E2E_KONCLI", koncli()?)
         .env_remove("KUBECONFIG");
     if binaries.iter().any(|name| name.starts_with(DISTURBING)) {
         let (programs, definitions) = konductor_cluster::cert_manager(Progress::Shown)?;
@@ -155,6 +156,13 @@ fn test(
     cargo::test(command, tally)?;
     ensure!(tally.ran(), "no test ran, although some were listed");
     Ok(())
+}
+
+/// The command line of this tree.
+fn koncli() -> Result<PathBuf> {
+    cargo::run(cargo::cargo(&["build", "--quiet", "--locked", "--workspace", "--bin", "koncli"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join("debug/koncli"))
 }
 
 /// What somebody who was not there needs to see.
