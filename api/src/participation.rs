@@ -170,6 +170,20 @@ impl Kind {
         }
     }
 
+    /// Several of them, as in a URL.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Gate => "gates",
+            Self::WaitGroup => "waitgroups",
+            Self::Barrier => "barriers",
+            Self::Semaphore => "semaphores",
+            Self::RWMutex => "rwmutexes",
+            Self::Mutex => "mutexes",
+            Self::Lease => "leases",
+            Self::Once => "onces",
+        }
+    }
+
     /// As `kubectl get` finds it: the short name of a Lease would find those of another group.
     pub const fn resource(self) -> &'static str {
         match self {

@@ -184,20 +184,7 @@ impl Cluster {
 
 fn resource(kind: Kind) -> ApiResource {
     let version = GroupVersionKind::gvk("konductor.io", "v1", kind.api_kind());
-    ApiResource { plural: plural(kind).to_owned(), ..ApiResource::from_gvk(&version) }
-}
-
-const fn plural(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Gate => "gates",
-        Kind::WaitGroup => "waitgroups",
-        Kind::Barrier => "barriers",
-        Kind::Semaphore => "semaphores",
-        Kind::RWMutex => "rwmutexes",
-        Kind::Mutex => "mutexes",
-        Kind::Lease => "leases",
-        Kind::Once => "onces",
-    }
+    ApiResource { plural: kind.plural().to_owned(), ..ApiResource::from_gvk(&version) }
 }
 
 /// One primitive.
@@ -213,7 +200,7 @@ async fn all(kind: Kind, cluster: &Cluster, list: &List) -> Told {
     } else {
         cluster.api(kind)
     };
-    let what = plural(kind);
+    let what = kind.plural();
     let found = api.list(&ListParams::default()).await.map_err(|error| refused(what, &error))?;
     let objects: Vec<Value> = found.items.iter().map(as_value).collect();
     let text = match cluster.format(&list.look) {

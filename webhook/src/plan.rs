@@ -297,8 +297,7 @@ fn two_sections(participation: &PodPlan, pods: &Annotated) -> Option<Problem> {
 
 /// Gates before wait groups before …
 fn order() -> String {
-    let kinds: Vec<_> = Kind::ALL.iter().map(|kind| format!("{}s", kind.lower())).collect();
-    kinds.join(" before ").replace("mutexs", "mutexes")
+    Kind::ALL.map(Kind::plural).join(" before ")
 }
 
 /// What can be done with a Job and not with a pod: it is completed without having run.
