@@ -35,6 +35,9 @@ const LET_GO: &str = "it goes on, and its pods say what they wait for";
 const CANNOT_SKIP: &str = "it is not needed, and this Kubernetes cannot complete a Job that has not run (1.31 and later \
                            can); delete it";
 
+const STATUS: (Part, Write) = (Part::Status, Write::Job);
+const CONDITION: (Part, Write) = (Part::Status, Write::Condition);
+
 /// What a Job waits for, and which version of it.
 pub(crate) type Waiting = (Arc<Job>, Wait);
 
@@ -63,7 +66,7 @@ pub(crate) async fn tell(
         JobTelling::Nothing => {
             if suspended == Suspended::No && granted_of(&job).is_some_and(|known| known.status == "False") {
                 let body = granted(&job, true, conditions::reason::GRANTED, LET_GO);
-                patch_status(context, namespace, &job, Write::Condition, &body).await?;
+                patch(context, namespace, &job, CONDITION, &body).await?;
             }
             return Ok(None);
         }
@@ -75,28 +78,28 @@ pub(crate) async fn tell(
         JobTelling::Nothing => return Ok(None),
         JobTelling::Wait(wait) => return Ok(Some((job, wait))),
         JobTelling::Resume { message } => {
-            let written = patch(context, namespace, &job, Write::Job, &resumed(&job)).await?;
-            (written, "Resumed", format!("goes on: {message}"))
+            let body = without_suspension(precondition(&job));
+            let written = patch(context, namespace, &job, (Part::Spec, Write::Job), &body).await?;
+            (written, false, "Resumed", format!("goes on: {message}"))
         }
         JobTelling::Fail { reason, message } => {
             let body = ended(&job, FAILURE_TARGET, reason, &message);
-            (patch_status(context, namespace, &job, Write::Job, &body).await?, reason, message)
+            (patch(context, namespace, &job, STATUS, &body).await?, true, reason, message)
         }
         JobTelling::Skip { message } => {
             let body = ended(&job, SUCCESS_CRITERIA_MET, conditions::reason::JOB_SKIPPED, &message);
-            match patch_status(context, namespace, &job, Write::Job, &body).await {
+            match patch(context, namespace, &job, STATUS, &body).await {
                 Err(error) if error.is_invalid() => {
                     let note = format!("{CANNOT_SKIP}: {message}");
                     context.announcer.announce(about(&job, true, "CannotSkip", note));
                     return Ok(None);
                 }
-                written => (written?, conditions::reason::JOB_SKIPPED, message),
+                written => (written?, false, conditions::reason::JOB_SKIPPED, message),
             }
         }
     };
     match written {
-        (Patched::Written(written), reason, note) => {
-            let warning = !matches!(reason, "Resumed" | conditions::reason::JOB_SKIPPED);
+        (Patched::Written(written), warning, reason, note) => {
             context.announcer.announce(about(&written, warning, reason, note));
         }
         (Patched::Changed, ..) => {
@@ -113,7 +116,7 @@ pub(crate) async fn tell(
 pub(crate) async fn advise(context: &Context, namespace: &str, told: &Told<'_>, waiting: &Waiting) {
     let (job, wait) = waiting;
     let body = granted(job, false, wait.reason, &wait.message);
-    match patch_status(context, namespace, job, Write::Condition, &body).await {
+    match patch(context, namespace, job, CONDITION, &body).await {
         Ok(Patched::Written(written)) => {
             context.advisor.wrote(&written.metadata);
             let missing = wait.reason == conditions::reason::MISSING_PRIMITIVE;
@@ -122,7 +125,7 @@ pub(crate) async fn advise(context: &Context, namespace: &str, told: &Told<'_>, 
         }
         // The change that came between brings us here again.
         Ok(Patched::Changed | Patched::Gone) => {}
-        Err(error) => tracing::debug!(job = wait.primitive.name, %error, "no condition written"),
+        Err(error) => tracing::debug!(job = job.metadata.name, %error, "no condition written"),
     }
 }
 
@@ -145,33 +148,28 @@ enum Patched {
     Gone,
 }
 
+/// Which part of a Job a patch is about.
+#[derive(Clone, Copy)]
+enum Part {
+    Spec,
+    Status,
+}
+
 async fn patch(
     context: &Context,
     namespace: &str,
     job: &Job,
-    write: Write,
+    (part, write): (Part, Write),
     body: &Value,
 ) -> Result<Patched, CallError> {
     let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     context.telemetry.wrote(write);
     let name = job.metadata.name.as_deref().unwrap_or_default();
-    outcome(call(api.patch(name, &PatchParams::default(), &Patch::Strategic(body))).await)
-}
-
-async fn patch_status(
-    context: &Context,
-    namespace: &str,
-    job: &Job,
-    write: Write,
-    body: &Value,
-) -> Result<Patched, CallError> {
-    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
-    context.telemetry.wrote(write);
-    let name = job.metadata.name.as_deref().unwrap_or_default();
-    outcome(call(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(body))).await)
-}
-
-fn outcome(answer: Result<Job, CallError>) -> Result<Patched, CallError> {
+    let (parameters, body) = (PatchParams::default(), Patch::Strategic(body));
+    let answer = match part {
+        Part::Spec => call(api.patch(name, &parameters, &body)).await,
+        Part::Status => call(api.patch_status(name, &parameters, &body)).await,
+    };
     match answer {
         Ok(job) => Ok(Patched::Written(Box::new(job))),
         Err(error) if error.is_conflict() => Ok(Patched::Changed),
@@ -221,13 +219,8 @@ fn ended(job: &Job, type_: &str, reason: &str, message: &str) -> Value {
     })
 }
 
-fn resumed(job: &Job) -> Value {
-    without_suspension(&precondition(job))
-}
-
 /// The patch that lets a Job go that we suspended; its metadata says which.
-pub(crate) fn without_suspension(metadata: &Value) -> Value {
-    let mut metadata = metadata.clone();
+pub(crate) fn without_suspension(mut metadata: Value) -> Value {
     metadata["annotations"] = json!({SUSPENDED: null});
     json!({"metadata": metadata, "spec": {"suspend": false}})
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER, GRANT};
@@ -78,7 +77,7 @@ pub(crate) struct Waits<'a> {
     /// Pods that wait.
     pub(crate) pods: Vec<(&'a PodFacts, Wait)>,
     /// Jobs that wait without pods.
-    pub(crate) jobs: Vec<(Arc<Job>, Wait)>,
+    pub(crate) jobs: Vec<jobs::Waiting>,
 }
 
 // ------------------------------------------------------------------------------------------------- everybody

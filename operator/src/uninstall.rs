@@ -133,7 +133,7 @@ async fn resume_jobs(client: &Client) -> anyhow::Result<bool> {
     for job in jobs.items.iter().filter(|job| JobFacts::of(job).suspended == Suspended::ByUs) {
         let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
         let api: Api<Job> = Api::namespaced(client.clone(), &namespace);
-        let body = without_suspension(&json!({"uid": job.metadata.uid}));
+        let body = without_suspension(json!({"uid": job.metadata.uid}));
         match call(api.patch(&name, &PatchParams::default(), &Patch::Strategic(&body))).await {
             Ok(_) => resumed.push((api, namespace, name)),
             Err(error) if error.is_not_found() || error.is_conflict() => {}
