@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use konductor_api::annotations::QUEUED;
 use konductor_api::grammar::Problem;
 use konductor_webhook::patch::patch;
-use konductor_webhook::plan::{self, Becomes, Plan};
+use konductor_webhook::plan::Becomes;
 use konductor_webhook::waiter::Settings;
 use serde_json::Value;
+
+use crate::workload::Workload;
 
 /// What becomes of one object.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,51 +54,18 @@ impl Why {
     }
 }
 
-/// What is made of an object, and where it stands in it.
-pub(crate) enum Made {
-    Pod(&'static [&'static str]),
-    Job(&'static [&'static str]),
-}
-
-impl Made {
-    pub(crate) fn by(object: &Value) -> Option<Self> {
-        match (object["apiVersion"].as_str()?, object["kind"].as_str()?) {
-            ("v1", "Pod") => Some(Self::Pod(&[])),
-            ("batch/v1", "Job") => Some(Self::Job(&[])),
-            ("batch/v1", "CronJob") => Some(Self::Job(&["spec", "jobTemplate"])),
-            ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => {
-                Some(Self::Pod(&["spec", "template"]))
-            }
-            _ => None,
-        }
-    }
-
-    fn at(&self) -> &'static [&'static str] {
-        match self {
-            Self::Pod(at) | Self::Job(at) => at,
-        }
-    }
-
-    fn plan(&self, part: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec<Problem>> {
-        match self {
-            Self::Pod(_) => plan::pod(part, settings, now),
-            Self::Job(_) => plan::job(part, settings, now),
-        }
-    }
-}
-
 /// What becomes of it.
 pub fn inject(object: &Value, settings: &Settings, now: Timestamp) -> Injected {
-    let Some(made) = Made::by(object) else { return Injected::Skipped(Why::NoWorkload) };
+    let Some(workload) = Workload::of(object) else { return Injected::Skipped(Why::NoWorkload) };
     let mut object = object.clone();
-    let Some(part) = object.pointer_mut(&pointer(made.at())) else {
+    let Some(part) = object.pointer_mut(&workload.pointer()) else {
         return Injected::Skipped(Why::NotAnnotated);
     };
     let prefixed = |problem: Problem| {
-        let prefix: String = made.at().iter().flat_map(|field| [field, "."]).collect();
+        let prefix: String = workload.at.iter().flat_map(|field| [field, "."]).collect();
         Problem { path: format!("{prefix}{}", problem.path), ..problem }
     };
-    let plan = match made.plan(part, settings, now) {
+    let plan = match workload.plan(part, settings, now) {
         Ok(plan) => plan,
         Err(problems) => return Injected::Refused(problems.into_iter().map(prefixed).collect()),
     };
@@ -110,7 +79,7 @@ pub fn inject(object: &Value, settings: &Settings, now: Timestamp) -> Injected {
     let applied =
         applied.and_then(|patch| json_patch::patch(part, &patch).map_err(|error| error.to_string()));
     if let Err(reason) = applied {
-        let path = made.at().join(".");
+        let path = workload.at.join(".");
         return Injected::Refused(vec![Problem {
             path,
             reason,
@@ -125,10 +94,6 @@ pub fn inject(object: &Value, settings: &Settings, now: Timestamp) -> Injected {
         return Injected::Skipped(Why::Already);
     }
     Injected::Changed { plan: plan.participation.to_string(), object }
-}
-
-fn pointer(path: &[&str]) -> String {
-    path.iter().flat_map(|field| ["/", field]).collect()
 }
 
 #[cfg(test)]

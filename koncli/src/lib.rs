@@ -18,6 +18,7 @@ mod output;
 pub mod rows;
 pub mod told;
 pub mod uninject;
+mod workload;
 
 use std::ffi::OsString;
 use std::path::Path;

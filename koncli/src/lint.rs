@@ -9,16 +9,17 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use konductor_api::grammar::Problem;
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef, Role};
 use konductor_webhook::names::Names;
-use konductor_webhook::plan::Plan;
 use konductor_webhook::review::Resource;
 use konductor_webhook::waiter::Settings;
-use konductor_webhook::{plan, template, warnings};
+use konductor_webhook::{template, warnings};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::manifests::Manifest;
+use crate::workload::Workload;
 
 /// What kind of finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -168,34 +169,17 @@ fn primitive(object: &Value) -> Option<PrimitiveRef> {
 type Alone = Result<(Option<PodPlan>, Vec<String>), Vec<String>>;
 
 fn alone(object: &Value, settings: &Settings, now: Timestamp) -> Alone {
-    let resource = match (object["apiVersion"].as_str(), object["kind"].as_str()) {
-        (Some("v1"), Some("Pod")) => Resource::Pods,
-        (Some("batch/v1"), Some("Job")) => Resource::Jobs,
-        (Some("batch/v1"), Some("CronJob")) => Resource::CronJobs,
-        (Some("apps/v1"), Some("Deployment")) => Resource::Deployments,
-        (Some("apps/v1"), Some("StatefulSet")) => Resource::StatefulSets,
-        (Some("apps/v1"), Some("DaemonSet")) => Resource::DaemonSets,
-        (Some("apps/v1"), Some("ReplicaSet")) => Resource::ReplicaSets,
-        _ => return Ok((None, Vec::new())),
-    };
+    let Some(workload) = Workload::of(object) else { return Ok((None, Vec::new())) };
+    let resource = workload.resource;
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
-    let part = match resource {
-        Resource::Pods | Resource::Jobs => Some(object),
-        Resource::CronJobs => object.pointer("/spec/jobTemplate"),
-        _ => object.pointer("/spec/template"),
-    };
-    let planned: Option<Plan> = part.and_then(|part| {
-        let plan =
-            if matches!(resource, Resource::Jobs | Resource::CronJobs) { plan::job } else { plan::pod };
-        plan(part, settings, now).ok()
-    });
-    let participation = planned.as_ref().map(|plan| plan.participation.clone());
+    let part = object.pointer(&workload.pointer()).unwrap_or(&Value::Null);
+    let planned = workload.plan(part, settings, now);
+    let participation = planned.as_ref().ok().map(|plan| plan.participation.clone());
     let (problems, said) = match (resource, planned) {
-        (Resource::Pods | Resource::Jobs, Some(plan)) => {
+        (Resource::Pods | Resource::Jobs, Ok(plan)) => {
             (Vec::new(), warnings::warnings(resource, namespace, object, &plan, settings, &NoNames))
         }
-        (Resource::Pods, None) => (plan::pod(object, settings, now).err().unwrap_or_default(), Vec::new()),
-        (Resource::Jobs, None) => (plan::job(object, settings, now).err().unwrap_or_default(), Vec::new()),
+        (Resource::Pods | Resource::Jobs, Err(problems)) => (problems, Vec::new()),
         _ => {
             let checked = template::check(resource, namespace, object, None, settings, &NoNames, now);
             (checked.problems, checked.warnings)
@@ -204,9 +188,8 @@ fn alone(object: &Value, settings: &Settings, now: Timestamp) -> Alone {
     if problems.is_empty() {
         return Ok((participation, said));
     }
-    let sentence = |problem: &konductor_api::grammar::Problem| {
-        format!("{}: {}; e.g. {}", problem.path, problem.reason, problem.example)
-    };
+    let sentence =
+        |problem: &Problem| format!("{}: {}; e.g. {}", problem.path, problem.reason, problem.example);
     Err(problems.iter().map(sentence).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Rows: what a list says of a primitive.
 //!
 //! Pure, over the object as JSON. What must stay true: the keys of a row are those that scripts read (they are those of the Go
-//! project, see the migration notes), each is always there, and a number is a number.
+//! project), each is always there, and a number is a number.
 
 use konductor_api::participation::Kind;
 use serde_json::{Map, Value, json};

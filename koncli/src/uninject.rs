@@ -8,10 +8,8 @@ use konductor_api::annotations::{
     WAITER_CONTAINER, is_operators,
 };
 use konductor_webhook::once;
-use konductor_webhook::waiter::{GRANT_VOLUME, STATE_VOLUME};
+use konductor_webhook::waiter::is_reserved_volume;
 use serde_json::{Map, Value};
-
-const VOLUMES: [&str; 3] = [GRANT_VOLUME, STATE_VOLUME, once::VOLUME];
 
 /// The object without it; `None` if nothing of it is there.
 pub fn uninject(object: &Value) -> Option<Value> {
@@ -49,16 +47,15 @@ fn clean_metadata(part: &mut Value) {
 
 fn clean_pods(part: &mut Value) {
     let Some(spec) = part.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    let named =
-        |item: &Value, names: &[&str]| item["name"].as_str().is_some_and(|name| names.contains(&name));
-    retain_items(spec, "initContainers", |item| !named(item, &[WAITER_CONTAINER]));
-    retain_items(spec, "volumes", |item| !named(item, &VOLUMES));
-    retain_items(spec, "schedulingGates", |item| !named(item, &[SCHEDULING_GATE]));
+    let name = |item: &Value| item["name"].as_str().unwrap_or_default().to_owned();
+    retain_items(spec, "initContainers", |item| name(item) != WAITER_CONTAINER);
+    retain_items(spec, "volumes", |item| !is_reserved_volume(&name(item)));
+    retain_items(spec, "schedulingGates", |item| name(item) != SCHEDULING_GATE);
     for field in ["initContainers", "containers"] {
         for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(container) = container.as_object_mut() else { continue };
             retain_items(container, "env", |variable| !is_token(variable));
-            retain_items(container, "volumeMounts", |mount| !named(mount, &VOLUMES));
+            retain_items(container, "volumeMounts", |mount| !is_reserved_volume(&name(mount)));
             if let Some(command) = container.get_mut("command").and_then(Value::as_array_mut)
                 && once::is_wrapped(command)
             {

@@ -155,7 +155,7 @@ pub fn volumes(plan: &PodPlan) -> Vec<Value> {
 }
 
 /// Is it a name that belongs to us?
-pub(crate) fn is_reserved_volume(name: &str) -> bool {
+pub fn is_reserved_volume(name: &str) -> bool {
     [GRANT_VOLUME, STATE_VOLUME, once::VOLUME].contains(&name)
 }
 

@@ -6,6 +6,7 @@
 
 use konductor_api::annotations::{CONTAINERS, HOLD, ONCE, WAITER_CONTAINER};
 use konductor_api::grammar::Problem;
+use konductor_api::options::Hold;
 use konductor_api::participation::{Kind, PodPlan};
 use serde_json::Value;
 
@@ -95,7 +96,7 @@ pub fn problems(
 
 /// Said to who asks for another mode.
 pub fn warning(spec: &Value, plan: &PodPlan) -> Option<String> {
-    let asked = plan.hold == konductor_api::options::Hold::SchedulingGate;
+    let asked = plan.hold == Hold::SchedulingGate;
     (is_for(spec) && !asked)
         .then(|| format!("{HOLD}: the waiter is a Linux program; a Windows pod waits at a scheduling gate"))
 }
