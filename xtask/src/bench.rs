@@ -5,7 +5,7 @@
 //!
 //! The way through: [`handover`] (the order of it all) → [`chain`] (one chain of pods or Jobs) → [`manifests`]; and
 //! [`admission`], and [`ledger`] and [`trip`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
-//! [`writes`].
+//! [`scrape`], [`writes`].
 
 mod admission;
 mod chain;
@@ -15,6 +15,7 @@ mod ledger;
 mod manifests;
 mod memory;
 mod played;
+mod scrape;
 mod trip;
 mod writes;
 

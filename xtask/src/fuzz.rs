@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::images::root;
+use crate::images::{root, target_folder};
 
 /// What to fuzz.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let program = cargo_fuzz()?;
     // Apart from other builds, which have no instrumentation.
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target = target_folder();
     for (name, seeds) in targets {
         // What libFuzzer finds new goes into the first folder.
         let corpus = root().join("fuzz/corpus").join(name);

@@ -8,19 +8,17 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::figures::{Sample, store};
 use super::manifests::NAMESPACE;
-use super::{Options, prepare};
-use crate::install;
+use super::{Options, prepare, scrape};
 use crate::proxy::Proxy;
 
 /// Where neither webhook nor policies look.
 const WITHOUT: &str = "konductor-bench-without";
 const COUNTER: &str = "konductor_webhook_requests_total{";
-const SELECTOR: &str = "app.kubernetes.io/component%3Dwebhook";
 
 /// A way to create something.
 struct Way {
@@ -111,19 +109,7 @@ fn job(annotated: bool) -> Value {
 
 /// How often all replicas of the webhook were asked.
 fn asked(proxy: &Proxy) -> Result<u64> {
-    let namespace = install::NAMESPACE;
-    let pods = proxy.get(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector={SELECTOR}"))?;
-    let mut sum = 0;
-    for pod in pods["items"].as_array().context("the webhook's pods")? {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let ports = pod["spec"]["containers"][0]["ports"].as_array();
-        let port = ports
-            .and_then(|ports| ports.iter().find(|port| port["name"] == "health"))
-            .and_then(|port| port["containerPort"].as_u64())
-            .context("the webhook has no port named health")?;
-        let text = proxy.text(&format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"))?;
-        let counts = text.lines().filter(|line| line.starts_with(COUNTER));
-        sum += counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>();
-    }
-    Ok(sum)
+    let metrics = scrape::component(proxy, "webhook", "health")?;
+    let counts = metrics.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with(COUNTER));
+    Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
 }

@@ -5,30 +5,21 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::install::NAMESPACE;
+use super::scrape;
 use crate::proxy::Proxy;
 
 /// The counter, by what was written.
 const COUNTER: &str = "konductor_api_writes_total{";
-const SELECTOR: &str = "app.kubernetes.io/component%3Dcontroller-manager";
 
 /// Writes by what they were for.
 pub(super) type Writes = BTreeMap<String, f64>;
 
 /// The counters of all operators.
 pub(super) fn read(proxy: &Proxy) -> Result<Writes> {
-    let pods = proxy.get(&format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={SELECTOR}"))?;
     let mut writes = Writes::new();
-    for pod in pods["items"].as_array().context("the operator's pods")? {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let port = pod["spec"]["containers"][0]["ports"]
-            .as_array()
-            .and_then(|ports| ports.iter().find(|port| port["name"] == "metrics"))
-            .and_then(|port| port["containerPort"].as_u64())
-            .context("the operator has no port named metrics")?;
-        let text = proxy.text(&format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}:{port}/proxy/metrics"))?;
+    for text in scrape::component(proxy, "controller-manager", "metrics")? {
         for (what, count) in counts(&text) {
             *writes.entry(what).or_default() += count;
         }

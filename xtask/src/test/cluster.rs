@@ -14,7 +14,7 @@ use konductor_cluster::{Cluster, Kubernetes, Options as ClusterOptions, Progress
 use super::report::Report;
 use super::tally::Tally;
 use super::{Options, as_strs, cargo, with_filter};
-use crate::images::{self, Images, root};
+use crate::images::{self, Images, root, target_folder};
 use crate::install;
 use crate::target::{self, Target};
 
@@ -161,8 +161,7 @@ fn test(
 /// The command line of this tree.
 fn koncli() -> Result<PathBuf> {
     cargo::run(cargo::cargo(&["build", "--quiet", "--locked", "--workspace", "--bin", "koncli"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join("debug/koncli"))
+    Ok(target_folder().join("debug/koncli"))
 }
 
 /// What somebody who was not there needs to see.
