@@ -1,6 +1,6 @@
 //! All kinds share one world and differ in their rules.
 //!
-//! In the order of a run: [`model`] says which actions there are; [`operator`], [`node`] and [`around`] make them;
+//! In the order of a run: [`model`] says which actions there are, [`rest`] where there are none; [`operator`], [`node`] and [`around`] make them;
 //! [`cache`] asks the shipped functions; [`kind`] (what is held) and [`doors`] (what opens) know what differs. [`tests`] and
 //! [`open`] check each kind within its bounds, [`found`] that mutants are found, and what is known not to hold. What must
 //! stay true: see [`world`].
@@ -15,5 +15,6 @@ mod node;
 mod open;
 mod operator;
 mod reserved;
+mod rest;
 mod tests;
 pub(crate) mod world;

@@ -1,4 +1,4 @@
-//! The model: which actions a world allows, and where it comes to rest.
+//! The model: which actions a world allows.
 //!
 //! What must stay true: actions come in the same order for equal worlds, because paths are kept as numbers of actions; a
 //! world in which something was broken goes no further.
@@ -6,17 +6,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use konductor_api::annotations::JOB_PLAN;
-use konductor_api::ledger::{Holder, ParticipantKind};
 use konductor_api::participation::{Kind, Part, PrimitiveRef, PrimitiveSet};
 use stateright::{Model, Property};
 
 use super::cache::{Cache, JOB};
 use super::kind::Rule;
-use super::reserved::is_reservation;
 use super::world::{Ghost, Job, Lock, Node, PODS, Place, Pod, Status, Stored, Waiter, World};
-use crate::invariants::{Invariant, Rests, properties};
+use crate::invariants::{Invariant, properties};
 use crate::mutants::Mutant;
-use crate::objects::{Fixed, index, uid};
+use crate::objects::Fixed;
 
 /// Where the Job controller writes the index of a pod.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -179,7 +177,7 @@ impl<R: Rule> Locks<R> {
     }
 
     /// What goes on if nothing goes wrong any more.
-    fn benign(&self, world: &World, actions: &mut Vec<Action>) {
+    pub(super) fn benign(&self, world: &World, actions: &mut Vec<Action>) {
         let rival = self.bounds.rivals && world.decisions[0].is_some();
         for operator in [0, 1] {
             match world.decisions[operator] {
@@ -447,67 +445,5 @@ impl<R: Rule> Model for Locks<R> {
 impl<R: Rule> Locks<R> {
     pub(crate) fn invariants(&self) -> Vec<Invariant> {
         self.rule.invariants()
-    }
-}
-
-impl<R: Rule> Rests for Locks<R> {
-    fn waits_in_vain(&self, world: &World) -> bool {
-        if world.decisions != [None; 2] {
-            return false;
-        }
-        let mut actions = Vec::new();
-        self.benign(world, &mut actions);
-        // Whoever has said that a machine is off waits for nobody to start it.
-        actions.retain(|action| {
-            !matches!(action, Action::Reboot(_) | Action::RebootBehind(_) | Action::Mend(_))
-        });
-        if actions.into_iter().any(|action| self.next_state(world, action).is_some()) {
-            return false;
-        }
-        let cache = self.cache();
-        let status = cache.status(world.lock.status);
-        let status_of_all = status;
-        let holders = R::holders(status);
-        let in_doubt = |pod: usize| world.pods[pod].node == Node::Silent;
-        let of_holder = |holder: &Holder, pod: usize| match holder.kind {
-            ParticipantKind::Job => self.fixed[pod].job.is_some(),
-            ParticipantKind::Pod => holder.uid == uid(pod),
-        };
-        // A Job waits until somebody deletes its pod on a machine that is off.
-        let in_vain_for = |pod: usize| in_doubt(pod) || self.fixed[pod].job.is_some() && world.pods[pod].off;
-        let doubtful =
-            holders.iter().any(|holder| (0..PODS).any(|pod| of_holder(holder, pod) && in_vain_for(pod)));
-        if doubtful {
-            return false;
-        }
-        let waits = |pod: usize| {
-            let status_of_primitive = status;
-            let Pod { stored: Some(stored), node: Node::Alive, off: false, status, .. } = world.pods[pod]
-            else {
-                return false;
-            };
-            !stored.deleting
-                && (status.waiter == Waiter::Running || stored.place == Place::Gated)
-                && !self.rule.may_wait(world, pod, status_of_primitive)
-        };
-        let stuck = |pod: usize| {
-            let Pod { stored: Some(stored), status, .. } = world.pods[pod] else { return false };
-            let needed = self.rule.needs(status_of_all, pod);
-            stored.finalizer && status.over.is_some() && !in_doubt(pod) && !needed
-        };
-        let over = |told: &str| world.pods[index(told)].status.over.is_some();
-        let job = world.job;
-        // Who finds no node keeps what nobody else could take.
-        let lingers = holders.iter().any(|holder| {
-            if is_reservation(holder) && holder.kind == ParticipantKind::Job {
-                job.gone || job.complete || job.failed || job.suspended
-            } else if is_reservation(holder) {
-                over(&holder.uid)
-            } else {
-                holder.pods.iter().all(|told| over(&told.uid))
-            }
-        });
-        let held_back = job.held && !job.gone && !self.rule.may_wait(world, 0, status_of_all);
-        (0..PODS).any(|pod| waits(pod) || stuck(pod)) || lingers || held_back
     }
 }
