@@ -59,6 +59,12 @@ pub const GRANT: &str = "konductor.io/grant";
 pub const TOKEN_PREFIX: &str = "konductor.io/token-";
 /// On a namespace: names of the namespaces whose gates may look at its objects, separated by commas; `*` for all.
 pub const ALLOW_GATES_FROM: &str = "konductor.io/allow-gates-from";
+/// On a primitive: the token of a hold that is over, says whoever has the right to break holds of it.
+pub const BREAK: &str = "konductor.io/break";
+/// Beside it: who says so.
+pub const BREAK_BY: &str = "konductor.io/break-by";
+/// Beside it: why.
+pub const BREAK_REASON: &str = "konductor.io/break-reason";
 /// The finalizer of pods whose end must be known.
 pub const FINALIZER: &str = "konductor.io/hold";
 /// The scheduling gate of pods that wait without a node.

@@ -21,6 +21,8 @@ pub const DONE: &str = "Done";
 pub const STALLED: &str = "Stalled";
 /// On pods: has everything the pod waits for been granted?
 pub const GRANTED: &str = "konductor.io/Granted";
+/// On Claims: has it what it asks for?
+pub const CLAIM_GRANTED: &str = "Granted";
 /// On Jobs: Kubernetes' own request to fail a Job.
 pub const FAILURE_TARGET: &str = "FailureTarget";
 /// On Jobs: Kubernetes' own request to complete a Job.
@@ -84,6 +86,16 @@ pub mod reason {
     pub const DENIED: &str = "Denied";
     /// On pods, `Granted=True`.
     pub const GRANTED: &str = "Granted";
+    /// On Claims, `Granted=False`: it would have had to wait.
+    pub const BUSY: &str = "Busy";
+    /// On Claims, `Granted=False`: it was not renewed in time.
+    pub const NOT_RENEWED: &str = "NotRenewed";
+    /// On Claims, `Granted=False`: somebody with the right to do so broke the hold.
+    pub const BROKEN: &str = "Broken";
+    /// On Claims, `Granted=False`: the hold has ended, with its pod or otherwise.
+    pub const LOST: &str = "Lost";
+    /// On Claims, `Granted=False`: it was given back.
+    pub const RELEASED: &str = "Released";
     /// The pod starts, and what it would do once was done already.
     pub const SKIPPED: &str = "Skipped";
     /// On Jobs, `FailureTarget=True`: what the Job waits for can never come true.

@@ -9,6 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::claim::ClaimingPod;
+
 /// How many waiters a status lists; `waiting` counts all.
 pub const QUEUE_SHOWN: usize = 10;
 /// How many releases a status remembers.
@@ -106,18 +108,20 @@ pub enum ParticipantKind {
     Job,
     /// One Pod.
     Pod,
+    /// A Claim: somebody else, who asks by name.
+    Claim,
 }
 
 /// One entry of the ledger: who holds, since when, and which of its pods were told to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Holder {
-    /// Job or Pod.
+    /// Job, Pod or Claim.
     pub kind: ParticipantKind,
-    /// Name of the Job or Pod.
+    /// Name of the Job, Pod or Claim.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// UID of the Job or Pod: the identity that counts.
+    /// UID of the Job, Pod or Claim: the identity that counts.
     #[schemars(length(max = 64))]
     pub uid: String,
     /// The fencing token of this hold: a decimal number that rises with every grant of this object. A resource that
@@ -137,6 +141,13 @@ pub struct Holder {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10_000))]
     pub pods: Vec<ToldPod>,
+    /// Of a Claim: who it says it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub holder: Option<String>,
+    /// Of a Claim that was made in a pod: that pod, with whose end the hold ends, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<ClaimingPod>,
     /// Of a Job: it has its place, and none of its pods was told to start yet. Absent once one was.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reserved: bool,
@@ -185,11 +196,15 @@ pub struct ToldPod {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Waiter {
-    /// Job or Pod.
+    /// Job, Pod or Claim.
     pub kind: ParticipantKind,
-    /// Name of the Job or Pod.
+    /// Name of the Job, Pod or Claim.
     #[schemars(length(max = 253))]
     pub name: String,
+    /// Of a Claim: who it says it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub holder: Option<String>,
     /// Since when it waits.
     pub since: Time,
     /// Of a RWMutex: Read or Write.
@@ -211,7 +226,7 @@ pub struct Waiter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Release {
-    /// Who held, as `job/name` or `pod/name`.
+    /// Who held, as `job/name`, `pod/name` or `claim/name`.
     #[schemars(length(max = 260))]
     pub holder: String,
     /// UID of who held.
@@ -229,6 +244,11 @@ pub struct Release {
 /// What proves that a holder cannot run any more, the weakest first. Deletion, SIGTERM, an unready node prove nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Evidence {
+    /// T: a Claim was not renewed for as long as its ttl allows. It proves nothing about whoever held; the token keeps a late
+    /// one out.
+    T,
+    /// A3: somebody with the right to do so broke the hold, and says that whoever held has ended.
+    A3,
     /// A2: the Node object is gone, and stayed so: whoever removed it says that the machine is off.
     A2,
     /// A1: the node carries the taint node.kubernetes.io/out-of-service and is not ready: an administrator says that the
@@ -240,6 +260,8 @@ pub enum Evidence {
     P1,
     /// P0: it never ran, and cannot start under this hold any more.
     P0,
+    /// Released: who held gave it back: the Claim was deleted, or its outcome said.
+    Released,
 }
 
 impl ParticipantKind {
@@ -248,12 +270,13 @@ impl ParticipantKind {
         match self {
             Self::Job => "job",
             Self::Pod => "pod",
+            Self::Claim => "claim",
         }
     }
 }
 
 impl Holder {
-    /// `job/name` or `pod/name`.
+    /// `job/name`, `pod/name` or `claim/name`.
     pub fn display(&self) -> String {
         format!("{}/{}", self.kind.lower(), self.name)
     }
@@ -265,7 +288,7 @@ impl Holder {
 }
 
 impl Waiter {
-    /// `job/name` or `pod/name`.
+    /// `job/name`, `pod/name` or `claim/name`.
     pub fn display(&self) -> String {
         format!("{}/{}", self.kind.lower(), self.name)
     }
@@ -275,6 +298,9 @@ impl Evidence {
     /// What was seen, as the end of "released, because …".
     pub const fn sentence(self) -> &'static str {
         match self {
+            Self::T => "the claim was not renewed in time",
+            Self::A3 => "somebody with the right to do so broke the hold",
+            Self::Released => "it was given back",
             Self::P0 => "it never ran, and cannot start under this hold any more",
             Self::P1 => "the kubelet reported the end of all its containers",
             Self::P2 => "all its critical containers have ended and cannot start again",
@@ -287,6 +313,9 @@ impl Evidence {
 impl fmt::Display for Evidence {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Self::T => "T",
+            Self::A3 => "A3",
+            Self::Released => "Released",
             Self::P0 => "P0",
             Self::P1 => "P1",
             Self::P2 => "P2",

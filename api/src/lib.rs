@@ -1,6 +1,6 @@
 //! The Kubernetes API of Konductor: kinds, annotations, conditions.
 //!
-//! Everything that two parts must agree on stands here once: the custom resources (a file each, [`gate`] to [`once`])
+//! Everything that two parts must agree on stands here once: the custom resources (a file each, [`gate`] to [`once`], and [`claim`])
 //! and what their statuses share ([`ledger`], [`members`], [`conditions`]); the [`annotations`], the [`grammar`] of
 //! those that users write and what follows from them ([`participation`], [`options`]); Go's [`duration`]s. Pure: no I/O, no clock. What must stay true:
 //! a stored object that the API server accepted can be read here, and the generated definitions (`cargo xtask
@@ -8,6 +8,7 @@
 
 pub mod annotations;
 pub mod barrier;
+pub mod claim;
 pub mod conditions;
 pub mod duration;
 pub mod gate;
@@ -47,6 +48,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         with_optional_spec(mutex::Mutex::crd()),
         with_optional_spec(lease::Lease::crd()),
         with_optional_spec(once::Once::crd()),
+        claim::Claim::crd(),
     ]
 }
 
@@ -100,6 +102,6 @@ mod tests {
             .filter(|crd| default(crd).is_none())
             .map(|crd| crd.spec.names.kind.clone())
             .collect();
-        assert_eq!(without, ["Barrier", "Semaphore"]);
+        assert_eq!(without, ["Barrier", "Semaphore", "Claim"]);
     }
 }

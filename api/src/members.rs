@@ -8,6 +8,7 @@
 //! job/train[0-98,100]          pods of an Indexed Job, by index
 //! statefulset/db[0-2]          pods of a StatefulSet, by ordinal
 //! pod/web-7d9f8-{x2k4p=UID,…}  pods, by name and UID (without dashes)
+//! claim/ci-{1f3a=UID,…}        Claims, alike
 //! ```
 //!
 //! What must stay true: what is written is read back as the same set, and equal sets are written alike.
@@ -36,6 +37,13 @@ pub enum MemberKey {
         /// Its UID.
         uid: String,
     },
+    /// A Claim: another one is another member.
+    Claim {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
 }
 
 /// A set of members.
@@ -54,6 +62,7 @@ impl MemberKey {
             Self::Job(name) => format!("job/{name}"),
             Self::Index(owner, index) => format!("{owner}[{index}]"),
             Self::Pod { name, .. } => format!("pod/{name}"),
+            Self::Claim { name, .. } => format!("claim/{name}"),
         }
     }
 }
@@ -122,20 +131,27 @@ impl Members {
     fn groups(&self) -> Vec<String> {
         let mut jobs = Vec::new();
         let mut indexes: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        let mut pods: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut by_uid: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
         for key in &self.0 {
-            match key {
-                MemberKey::Job(name) => jobs.push(format!("job/{name}")),
-                MemberKey::Index(owner, index) => indexes.entry(owner).or_default().push(*index),
-                MemberKey::Pod { name, uid } => {
-                    let (shared, own) = name.split_at(name.rfind('-').map_or(0, |dash| dash + 1));
-                    pods.entry(shared).or_default().push(format!("{own}={}", short(uid)));
+            let (kind, name, uid) = match key {
+                MemberKey::Job(name) => {
+                    jobs.push(format!("job/{name}"));
+                    continue;
                 }
-            }
+                MemberKey::Index(owner, index) => {
+                    indexes.entry(owner).or_default().push(*index);
+                    continue;
+                }
+                MemberKey::Pod { name, uid } => ("pod", name, uid),
+                MemberKey::Claim { name, uid } => ("claim", name, uid),
+            };
+            let (shared, own) = name.split_at(name.rfind('-').map_or(0, |dash| dash + 1));
+            by_uid.entry((kind, shared)).or_default().push(format!("{own}={}", short(uid)));
         }
         let indexes = indexes.into_iter().map(|(owner, indexes)| format!("{owner}[{}]", ranges(&indexes)));
-        let pods = pods.into_iter().map(|(shared, own)| format!("pod/{shared}{{{}}}", own.join(",")));
-        jobs.into_iter().chain(indexes).chain(pods).collect()
+        let by_uid =
+            by_uid.into_iter().map(|((kind, shared), own)| format!("{kind}/{shared}{{{}}}", own.join(",")));
+        jobs.into_iter().chain(indexes).chain(by_uid).collect()
     }
 }
 
@@ -189,15 +205,21 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 fn read(group: &str, members: &mut BTreeSet<MemberKey>) -> Option<()> {
-    if let Some(rest) = group.strip_prefix("pod/").and_then(|rest| rest.strip_suffix('}')) {
-        let (shared, pods) = rest.split_once('{')?;
-        for pod in pods.split(',') {
-            let (own, uid) = pod.split_once('=')?;
+    if let Some(group) = group.strip_suffix('}') {
+        let (kind, rest) = group.split_once('/')?;
+        let (shared, all) = rest.split_once('{')?;
+        for one in all.split(',') {
+            let (own, uid) = one.split_once('=')?;
             let uid = match uid.strip_prefix('~') {
                 Some(uid) => uid.to_owned(),
                 None => long(uid)?,
             };
-            members.insert(MemberKey::Pod { name: format!("{shared}{own}"), uid });
+            let name = format!("{shared}{own}");
+            members.insert(match kind {
+                "pod" => MemberKey::Pod { name, uid },
+                "claim" => MemberKey::Claim { name, uid },
+                _ => return None,
+            });
         }
     } else if let Some(rest) = group.strip_suffix(']') {
         let (owner, indexes) = rest.split_once('[')?;
@@ -251,6 +273,7 @@ mod tests {
             (name, "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
                 .prop_map(|(name, uid)| MemberKey::Pod { name, uid }),
             (name, "[0-9a-f]{32}|[a-z0-9-]{1,10}").prop_map(|(name, uid)| MemberKey::Pod { name, uid }),
+            (name, "[0-9a-f]{32}|[a-z0-9-]{1,10}").prop_map(|(name, uid)| MemberKey::Claim { name, uid }),
         ]
     }
 

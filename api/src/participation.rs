@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::grammar::Parsed;
 use crate::job_plan::JobPlan;
 use crate::options::{Hold, Options};
@@ -15,23 +18,23 @@ use crate::section::Section;
 use crate::{annotations, grammar, values};
 
 /// A kind of primitive; the order of the variants is the order in which a workload takes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Kind {
-    /// See [`crate::gate`].
+    /// A Gate.
     Gate,
-    /// See [`crate::waitgroup`].
+    /// A WaitGroup.
     WaitGroup,
-    /// See [`crate::barrier`].
+    /// A Barrier.
     Barrier,
-    /// See [`crate::semaphore`].
+    /// A Semaphore.
     Semaphore,
-    /// See [`crate::rwmutex`].
+    /// A RWMutex.
     RWMutex,
-    /// See [`crate::mutex`].
+    /// A Mutex.
     Mutex,
-    /// See [`crate::lease`].
+    /// A Lease.
     Lease,
-    /// See [`crate::once`].
+    /// A Once.
     Once,
 }
 

@@ -34,6 +34,8 @@ struct Refused {
     kind: String,
     spec: Value,
     words: String,
+    /// What it is to replace.
+    was: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -147,24 +149,26 @@ fn default_in(value: &mut Value, schema: &Value) {
 }
 
 /// The rules that a value of that schema breaks.
-fn broken(value: &Value, schema: &Value, path: &str) -> Vec<Rule> {
+fn broken(value: &Value, old: Option<&Value>, schema: &Value, path: &str) -> Vec<Rule> {
     if value.is_null() {
         return Vec::new();
     }
-    let mut broken: Vec<_> = rules_on(schema, path).into_iter().filter(|rule| !holds(rule, value)).collect();
+    let rules = rules_on(schema, path).into_iter();
+    // A rule about a change is asked when there is one.
+    let rules = rules.filter(|rule| old.is_some() || !rule.expression.contains("oldSelf"));
+    let mut broken: Vec<_> = rules.filter(|rule| !holds(rule, value, old)).collect();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        broken.extend(
-            value
-                .get(name)
-                .map_or_else(Vec::new, |found| self::broken(found, property, &format!("{path}.{name}"))),
-        );
+        broken.extend(value.get(name).map_or_else(Vec::new, |found| {
+            let old = old.and_then(|old| old.get(name));
+            self::broken(found, old, property, &format!("{path}.{name}"))
+        }));
     }
     for item in value.as_array().into_iter().flatten() {
-        broken.extend(self::broken(item, &schema["items"], &format!("{path}[]")));
+        broken.extend(self::broken(item, None, &schema["items"], &format!("{path}[]")));
     }
     if schema["additionalProperties"].is_object() {
         for found in value.as_object().into_iter().flat_map(Map::values) {
-            broken.extend(self::broken(found, &schema["additionalProperties"], &format!("{path}{{}}")));
+            broken.extend(self::broken(found, None, &schema["additionalProperties"], &format!("{path}{{}}")));
         }
     }
     broken
@@ -172,10 +176,13 @@ fn broken(value: &Value, schema: &Value, path: &str) -> Vec<Rule> {
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-fn holds(rule: &Rule, value: &Value) -> bool {
+fn holds(rule: &Rule, value: &Value, old: Option<&Value>) -> bool {
     let program = ENVIRONMENT.compile(&rule.expression).unwrap_or_else(|error| panic!("{rule:?}: {error}"));
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
     context.add_variable_from_value("self", as_cel(value));
+    if let Some(old) = old {
+        context.add_variable_from_value("oldSelf", as_cel(old));
+    }
     match program.execute(&context) {
         Ok(cel::Value::Bool(holds)) => holds,
         other => panic!("{rule:?} of {value} is {other:?}"),
@@ -234,20 +241,21 @@ fn escaped(name: &str) -> String {
     parts.iter().fold(name.to_owned(), |name, (part, escape)| name.replace(part, escape))
 }
 
-/// The rules that a spec of that kind breaks.
-fn broken_by(kind: &str, spec: &Value) -> Vec<Rule> {
+/// The rules that a spec of that kind breaks, or the change to it.
+fn broken_by(kind: &str, spec: &Value, was: Option<&Value>) -> Vec<Rule> {
     let schema = &SCHEMAS[kind];
     let mut object = json!({"metadata": {"name": "sample"}, "spec": spec});
     default_in(&mut object, schema);
-    broken(&object, schema, kind)
+    let old = was.map(|was| json!({"metadata": {"name": "sample"}, "spec": was}));
+    broken(&object, old.as_ref(), schema, kind)
 }
 
 // ------------------------------------------------------------------------------------------------------ tests
 
 #[test]
 fn what_makes_no_sense_breaks_the_rule_that_says_so() {
-    for Refused { kind, spec, words } in cases().refused {
-        let broken = broken_by(&kind, &spec);
+    for Refused { kind, spec, words, was } in cases().refused {
+        let broken = broken_by(&kind, &spec, was.as_ref());
         let told: Vec<_> = broken.iter().map(|rule| rule.message.as_str()).collect();
         assert!(
             told.iter().any(|message| message.contains(&words)),
@@ -259,20 +267,23 @@ fn what_makes_no_sense_breaks_the_rule_that_says_so() {
 #[test]
 fn what_makes_sense_breaks_no_rule() {
     for Accepted { kind, spec } in cases().accepted {
-        assert_eq!(broken_by(&kind, &spec), [], "{kind} {spec}");
+        assert_eq!(broken_by(&kind, &spec, None), [], "{kind} {spec}");
     }
     let examples = examples();
     assert!(examples.len() >= 15, "the examples are there");
     for (path, manifest) in examples {
         let spec = manifest.get("spec").cloned().unwrap_or_else(|| json!({}));
-        assert_eq!(broken_by(manifest["kind"].as_str().unwrap(), &spec), [], "{}", path.display());
+        assert_eq!(broken_by(manifest["kind"].as_str().unwrap(), &spec, None), [], "{}", path.display());
     }
 }
 
 #[test]
 fn every_rule_is_broken_by_one_of_the_cases() {
-    let seen: BTreeSet<_> =
-        cases().refused.iter().flat_map(|case| broken_by(&case.kind, &case.spec)).collect();
+    let seen: BTreeSet<_> = cases()
+        .refused
+        .iter()
+        .flat_map(|case| broken_by(&case.kind, &case.spec, case.was.as_ref()))
+        .collect();
     let every = every_rule();
     assert!(every.len() >= 30, "the rules are found: {}", every.len());
     let without: Vec<_> = every.difference(&seen).collect();

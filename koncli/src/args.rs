@@ -11,10 +11,20 @@ use serde::Deserialize;
 
 use crate::lint::{Code, Severity};
 
+mod claims;
+
+pub use claims::{
+    Add, Arrive, BarrierVerb, LeaseVerb, Lock, MutexVerb, OnceVerbs, Own, Patience, Run, RunOne, RunWith,
+    RwmutexVerb, SemaphoreVerb, Take, WaitgroupVerb, Who,
+};
+
 /// Coordinates Kubernetes Jobs and Pods: who holds, who waits, and what a manifest would do.
 #[derive(Debug, Parser)]
 #[command(name = "koncli", version, disable_help_subcommand = true)]
 pub struct Args {
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -26,27 +36,44 @@ pub enum Command {
     /// Gates: create, delete, list, status, open, close, clear, wait
     #[command(subcommand)]
     Gate(GateVerb),
-    /// Barriers: create, delete, list, status, wait
+    /// Barriers: create, delete, list, status, arrive, wait
     #[command(subcommand)]
-    Barrier(WaitVerb),
-    /// Semaphores: create, delete, list, status
+    Barrier(BarrierVerb),
+    /// Semaphores: create, delete, list, status, acquire, release, renew
     #[command(subcommand)]
-    Semaphore(Verb),
-    /// Leases of konductor.io: create, delete, list, status
+    Semaphore(SemaphoreVerb),
+    /// Leases of konductor.io: create, delete, list, status, acquire, renew, release, run
     #[command(subcommand)]
-    Lease(Verb),
-    /// Mutexes: create, delete, list, status
+    Lease(LeaseVerb),
+    /// Mutexes: create, delete, list, status, lock, unlock, renew
     #[command(subcommand)]
-    Mutex(Verb),
-    /// `RWMutex`es: create, delete, list, status
+    Mutex(MutexVerb),
+    /// `RWMutex`es: create, delete, list, status, rlock, lock, unlock, renew
     #[command(subcommand)]
-    Rwmutex(Verb),
-    /// Onces: create, delete, list, status, check
+    Rwmutex(RwmutexVerb),
+    /// Onces: create, delete, list, status, check, run
     #[command(subcommand)]
-    Once(OnceVerb),
-    /// Wait groups: create, delete, list, status, wait
+    Once(OnceVerbs),
+    /// Wait groups: create, delete, list, status, add, done, wait
     #[command(subcommand)]
-    Waitgroup(WaitVerb),
+    Waitgroup(WaitgroupVerb),
+    /// Run a command while holding locks; it is killed before they can be lost
+    Run(Run),
+    /// Kills what is left of a command whose koncli is gone; started by run
+    #[command(name = "__guard", hide = true)]
+    Guard {
+        /// How long it has between the two signals, in milliseconds
+        grace: u64,
+    },
+    /// Becomes a command that ends when its koncli does; started by run
+    #[command(name = "__exec", hide = true)]
+    Exec {
+        /// The process that it ends with
+        parent: i32,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
     /// Show who holds a primitive, who waits for it and why
     Status {
         /// gate, barrier, semaphore, lease, mutex, rwmutex, once or waitgroup; all shows every one
@@ -76,22 +103,35 @@ pub enum Command {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Connection {
     /// The namespace
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     pub namespace: Option<String>,
     /// A kubeconfig
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub context: Option<String>,
+    /// Accepted from the Go project: debug, info, warn or error; what there is to say goes to standard error anyway
+    #[arg(long, global = true, hide = true, env = "KONCLI_LOG_LEVEL")]
+    pub log_level: Option<LogLevel>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// The usual.
+    Info,
+    /// Trouble.
+    Warn,
+    /// Failures.
+    Error,
 }
 
 /// How something is shown.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Look {
-    /// Which cluster.
-    #[command(flatten)]
-    pub connection: Connection,
     /// text, json, yaml or name [default: text]
     #[arg(short, long, env = "KONCLI_OUTPUT", hide_env_values = true)]
     pub output: Option<Format>,
@@ -130,9 +170,6 @@ pub struct List {
 pub struct Named {
     /// Its name
     pub name: String,
-    /// Which cluster.
-    #[command(flatten)]
-    pub connection: Connection,
 }
 
 /// Flags of `wait`.
@@ -140,9 +177,6 @@ pub struct Named {
 pub struct Wait {
     /// Its name
     pub name: String,
-    /// Which cluster.
-    #[command(flatten)]
-    pub connection: Connection,
     /// How long, e.g. 30m; left out: without a limit; 0: one look
     #[arg(long, env = "KONDUCTOR_TIMEOUT", hide_env_values = true)]
     pub timeout: Option<GoTime>,
@@ -168,9 +202,6 @@ pub struct Create {
     /// What the kind says of it, see its fields; 0: none [default of a Lease: 10m]
     #[arg(long)]
     pub ttl: Option<GoTime>,
-    /// Which cluster.
-    #[command(flatten)]
-    pub connection: Connection,
 }
 
 /// Flags of `gate create`.
@@ -184,9 +215,6 @@ pub struct CreateGate {
     /// How long after the first waiter it fails
     #[arg(long)]
     pub timeout: Option<GoTime>,
-    /// Which cluster.
-    #[command(flatten)]
-    pub connection: Connection,
 }
 
 /// A condition of a gate.
@@ -287,9 +315,6 @@ pub enum OnceVerb {
     Check {
         /// Its name
         name: String,
-        /// Which cluster.
-        #[command(flatten)]
-        connection: Connection,
         /// End with 5 if it has not been
         #[arg(long)]
         exit_code: bool,

@@ -30,6 +30,8 @@ pub struct Cluster {
     pub client: Client,
     /// The namespace that is meant.
     pub namespace: String,
+    /// Is it the cluster that this runs in?
+    pub in_cluster: bool,
     /// How the user wants to see things, unless a flag says otherwise.
     pub output: Option<Format>,
 }
@@ -69,12 +71,13 @@ pub async fn connect(asked: &Connection) -> Result<Cluster, ClusterError> {
             Err(_) => (Config::from_kubeconfig(&options).await.map_err(|error| unknown(&error))?, true),
         }
     };
+    let in_cluster = !by_context;
     let context = by_context.then(|| config.default_namespace.clone());
     let file = file()?;
     let output = file.output;
     let namespace = namespace(asked, explicit, context, file);
     let client = Client::try_from(config).map_err(|error| unknown(&error))?;
-    Ok(Cluster { client, namespace, output })
+    Ok(Cluster { client, namespace, in_cluster, output })
 }
 
 /// Flag, our variables, the user's file, the context that was named, the pod, the context of the kubeconfig.

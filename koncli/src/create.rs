@@ -95,7 +95,6 @@ mod tests {
             name: "g".to_owned(),
             conditions: vec!["Job/etl=Failed".parse().unwrap(), "Barrier/b".parse().unwrap()],
             timeout: None,
-            connection: crate::args::Connection::default(),
         };
         let expected = json!({"conditions": [
             {"type": "Job", "name": "etl", "state": "Failed"}, {"type": "Barrier", "name": "b"}]});

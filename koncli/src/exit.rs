@@ -8,25 +8,50 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// It could not be done, or something was found that should not be.
-    Error = 1,
+    Error,
     /// The command line says nothing that could be done.
-    Usage = 2,
+    Usage,
     /// It took longer than it might.
-    TimedOut = 3,
+    TimedOut,
     /// There is no right to do it.
-    Denied = 4,
+    Denied,
     /// Not yet: one look was asked for.
-    NotYet = 5,
+    NotYet,
     /// It can never happen.
-    Never = 6,
+    Never,
     /// There is no such object.
-    NotFound = 7,
+    NotFound,
+    /// What was held is lost.
+    Lost,
+    /// Ended by that signal.
+    Signal(u8),
+    /// What the command itself ended with.
+    Of(u8),
+}
+
+impl Exit {
+    /// The code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::TimedOut => 3,
+            Self::Denied => 4,
+            Self::NotYet => 5,
+            Self::Never => 6,
+            Self::NotFound => 7,
+            Self::Lost => 8,
+            Self::Signal(number) => 128_u8.saturating_add(number),
+            Self::Of(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }

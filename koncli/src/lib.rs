@@ -7,6 +7,7 @@
 //! here without a cluster is the code that runs in one.
 
 pub mod args;
+pub mod claims;
 pub mod cluster;
 pub mod create;
 pub mod exit;
@@ -16,6 +17,7 @@ pub mod live;
 pub mod manifests;
 mod output;
 pub mod rows;
+pub mod run;
 pub mod told;
 pub mod uninject;
 mod workload;
@@ -24,9 +26,15 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Args, Command};
+use std::time::Duration;
+
+use args::{
+    Args, BarrierVerb, Command, LeaseVerb, MutexVerb, OnceVerbs, RwmutexVerb, SemaphoreVerb, WaitgroupVerb,
+};
+use claims::verbs;
 use clap::{CommandFactory, FromArgMatches};
 use exit::Exit;
+use konductor_api::claim::ClaimMode;
 use konductor_api::participation::Kind;
 use live::Ask;
 
@@ -49,16 +57,58 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn answer(args: Args, mut command: clap::Command) -> Exit {
+    let to = &args.connection;
     match args.command {
-        Command::Gate(verb) => output::live(Kind::Gate, Ask::of_gate(verb)),
-        Command::Barrier(verb) => output::live(Kind::Barrier, Ask::of_waiting(Kind::Barrier, verb)),
-        Command::Semaphore(verb) => output::live(Kind::Semaphore, Ask::of(Kind::Semaphore, verb)),
-        Command::Lease(verb) => output::live(Kind::Lease, Ask::of(Kind::Lease, verb)),
-        Command::Mutex(verb) => output::live(Kind::Mutex, Ask::of(Kind::Mutex, verb)),
-        Command::Rwmutex(verb) => output::live(Kind::RWMutex, Ask::of(Kind::RWMutex, verb)),
-        Command::Once(verb) => output::live(Kind::Once, Ask::of_once(verb)),
-        Command::Waitgroup(verb) => output::live(Kind::WaitGroup, Ask::of_waiting(Kind::WaitGroup, verb)),
-        Command::Status { kind, name, look } => output::status(&kind, name, look),
+        Command::Gate(verb) => output::live(to, Kind::Gate, Ask::of_gate(verb)),
+        Command::Barrier(verb) => match verb {
+            BarrierVerb::Arrive(arrive) => output::told(verbs::arrive(to, arrive)),
+            BarrierVerb::Waits(verb) => output::live(to, Kind::Barrier, Ask::of_waiting(Kind::Barrier, verb)),
+        },
+        Command::Semaphore(verb) => match verb {
+            SemaphoreVerb::Acquire(take) => output::told(verbs::take(to, Kind::Semaphore, None, take)),
+            SemaphoreVerb::Release(own) => output::told(verbs::give_back(to, Kind::Semaphore, own)),
+            SemaphoreVerb::Renew(own) => output::told(verbs::renew(to, Kind::Semaphore, own)),
+            SemaphoreVerb::Any(verb) => output::live(to, Kind::Semaphore, Ask::of(Kind::Semaphore, verb)),
+        },
+        Command::Lease(verb) => match verb {
+            LeaseVerb::Acquire(take) => output::told(verbs::take(to, Kind::Lease, None, take)),
+            LeaseVerb::Release(own) => output::told(verbs::give_back(to, Kind::Lease, own)),
+            LeaseVerb::Renew(own) => output::told(verbs::renew(to, Kind::Lease, own)),
+            LeaseVerb::Run(one) => output::told(run::run_one(to, Kind::Lease, &one.name, one.with)),
+            LeaseVerb::Any(verb) => output::live(to, Kind::Lease, Ask::of(Kind::Lease, verb)),
+        },
+        Command::Mutex(verb) => match verb {
+            MutexVerb::Lock(take) => output::told(verbs::take(to, Kind::Mutex, None, take)),
+            MutexVerb::Unlock(own) => output::told(verbs::give_back(to, Kind::Mutex, own)),
+            MutexVerb::Renew(own) => output::told(verbs::renew(to, Kind::Mutex, own)),
+            MutexVerb::Any(verb) => output::live(to, Kind::Mutex, Ask::of(Kind::Mutex, verb)),
+        },
+        Command::Rwmutex(verb) => match verb {
+            RwmutexVerb::Rlock(take) => {
+                output::told(verbs::take(to, Kind::RWMutex, Some(ClaimMode::Read), take))
+            }
+            RwmutexVerb::Lock(take) => {
+                output::told(verbs::take(to, Kind::RWMutex, Some(ClaimMode::Write), take))
+            }
+            RwmutexVerb::Unlock(own) => output::told(verbs::give_back(to, Kind::RWMutex, own)),
+            RwmutexVerb::Renew(own) => output::told(verbs::renew(to, Kind::RWMutex, own)),
+            RwmutexVerb::Any(verb) => output::live(to, Kind::RWMutex, Ask::of(Kind::RWMutex, verb)),
+        },
+        Command::Once(verb) => match verb {
+            OnceVerbs::Run(one) => output::told(run::run_one(to, Kind::Once, &one.name, one.with)),
+            OnceVerbs::Any(verb) => output::live(to, Kind::Once, Ask::of_once(verb)),
+        },
+        Command::Waitgroup(verb) => match verb {
+            WaitgroupVerb::Add(add) => output::told(verbs::add(to, add)),
+            WaitgroupVerb::Done(own) => output::told(verbs::done(to, own)),
+            WaitgroupVerb::Waits(verb) => {
+                output::live(to, Kind::WaitGroup, Ask::of_waiting(Kind::WaitGroup, verb))
+            }
+        },
+        Command::Run(flags) => output::told(run::run(to, flags.locks, flags.with)),
+        Command::Guard { grace } => run::guard::guard(Duration::from_millis(grace)),
+        Command::Exec { parent, command } => run::child::exec(parent, &command),
+        Command::Status { kind, name, look } => output::status(to, &kind, name, look),
         Command::Inject(options) => output::inject(&options),
         Command::Uninject(options) => output::uninject(&options),
         Command::Lint(options) => output::lint(&options),

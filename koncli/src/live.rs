@@ -27,19 +27,19 @@ use crate::told::told;
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// Make one.
-    Create(Connection, Create),
+    Create(Create),
     /// Delete one.
-    Delete(Connection, String),
+    Delete(String),
     /// Show all.
     List(List),
     /// Show one.
     Status(Look, String),
     /// Set, or take away, what a person decides about a gate.
-    Override(Connection, String, Option<&'static str>),
+    Override(String, Option<&'static str>),
     /// Wait until it is open, or done.
     Wait(Wait),
     /// Whether it has been executed; with a code that says so.
-    Check(Connection, String, bool),
+    Check(String, bool),
 }
 
 /// Why it was not done.
@@ -84,14 +84,14 @@ impl LiveError {
 }
 
 /// What somebody is told, and how it went.
-type Told = Result<(String, Exit), LiveError>;
+pub type Told = Result<(String, Exit), LiveError>;
 
 impl Ask {
     /// What can be asked of every kind.
     pub fn of(kind: Kind, verb: Verb) -> Self {
         match verb {
-            Verb::Create(flags) => Self::Create(flags.connection.clone(), flags.of(kind)),
-            Verb::Common(CommonVerb::Delete(named)) => Self::Delete(named.connection, named.name),
+            Verb::Create(flags) => Self::Create(flags.of(kind)),
+            Verb::Common(CommonVerb::Delete(named)) => Self::Delete(named.name),
             Verb::Common(CommonVerb::List(list)) => Self::List(list),
             Verb::Common(CommonVerb::Status { name, look }) => Self::Status(look, name),
         }
@@ -108,10 +108,10 @@ impl Ask {
     /// The same for gates.
     pub fn of_gate(verb: GateVerb) -> Self {
         match verb {
-            GateVerb::Create(flags) => Self::Create(flags.connection.clone(), flags.into()),
-            GateVerb::Open(named) => Self::Override(named.connection, named.name, Some("Open")),
-            GateVerb::Close(named) => Self::Override(named.connection, named.name, Some("Closed")),
-            GateVerb::Clear(named) => Self::Override(named.connection, named.name, None),
+            GateVerb::Create(flags) => Self::Create(flags.into()),
+            GateVerb::Open(named) => Self::Override(named.name, Some("Open")),
+            GateVerb::Close(named) => Self::Override(named.name, Some("Closed")),
+            GateVerb::Clear(named) => Self::Override(named.name, None),
             GateVerb::Wait(wait) => Self::Wait(wait),
             GateVerb::Common(verb) => Self::of(Kind::Gate, Verb::Common(verb)),
         }
@@ -120,42 +120,30 @@ impl Ask {
     /// The same for onces.
     pub fn of_once(verb: OnceVerb) -> Self {
         match verb {
-            OnceVerb::Check { name, connection, exit_code } => Self::Check(connection, name, exit_code),
+            OnceVerb::Check { name, exit_code } => Self::Check(name, exit_code),
             OnceVerb::Any(verb) => Self::of(Kind::Once, verb),
-        }
-    }
-
-    const fn connection(&self) -> &Connection {
-        match self {
-            Self::Create(connection, _)
-            | Self::Delete(connection, _)
-            | Self::Override(connection, ..)
-            | Self::Check(connection, ..) => connection,
-            Self::List(list) => &list.look.connection,
-            Self::Status(look, _) => &look.connection,
-            Self::Wait(wait) => &wait.connection,
         }
     }
 }
 
 /// Does it.
-pub async fn ask(kind: Kind, ask: Ask) -> Told {
-    let cluster = connect(ask.connection()).await?;
+pub async fn ask(connection: &Connection, kind: Kind, ask: Ask) -> Told {
+    let cluster = connect(connection).await?;
     let one = |name: &str| One { kind, name: name.to_owned(), api: cluster.api(kind) };
     match ask {
-        Ask::Create(_, create) => one(&create.name).create(&cluster.namespace, &create.spec).await,
-        Ask::Delete(_, name) => one(&name).delete().await,
+        Ask::Create(create) => one(&create.name).create(&cluster.namespace, &create.spec).await,
+        Ask::Delete(name) => one(&name).delete().await,
         Ask::List(list) => all(kind, &cluster, &list).await,
         Ask::Status(look, name) => one(&name).status(cluster.format(&look)).await,
-        Ask::Override(_, name, to) => one(&name).decide(to).await,
+        Ask::Override(name, to) => one(&name).decide(to).await,
         Ask::Wait(wait) => one(&wait.name).wait(wait.timeout.map(|time| time.0.as_nanoseconds())).await,
-        Ask::Check(_, name, with_code) => one(&name).check(with_code).await,
+        Ask::Check(name, with_code) => one(&name).check(with_code).await,
     }
 }
 
 /// Everything of every kind.
-pub async fn status_of_all(look: &Look) -> Told {
-    let cluster = connect(&look.connection).await?;
+pub async fn status_of_all(connection: &Connection, look: &Look) -> Told {
+    let cluster = connect(connection).await?;
     let mut text = String::new();
     for kind in Kind::ALL {
         let list = List { look: look.clone(), all_namespaces: false, no_headers: false };
@@ -182,9 +170,14 @@ impl Cluster {
     }
 }
 
-fn resource(kind: Kind) -> ApiResource {
+pub(crate) fn resource(kind: Kind) -> ApiResource {
     let version = GroupVersionKind::gvk("konductor.io", "v1", kind.api_kind());
     ApiResource { plural: kind.plural().to_owned(), ..ApiResource::from_gvk(&version) }
+}
+
+/// That primitive.
+pub(crate) async fn get(cluster: &Cluster, kind: Kind, name: &str) -> Result<Value, LiveError> {
+    One { kind, name: name.to_owned(), api: cluster.api(kind) }.get().await
 }
 
 /// One primitive.
@@ -391,7 +384,7 @@ fn lines(all: impl Iterator<Item = String>) -> String {
 }
 
 /// The API server's no, with what can be done.
-fn refused(what: &str, error: &kube::Error) -> LiveError {
+pub(crate) fn refused(what: &str, error: &kube::Error) -> LiveError {
     let kube::Error::Api(status) = error else {
         return LiveError::Unreachable { what: what.to_owned(), said: error.to_string() };
     };

@@ -13,7 +13,7 @@ use konductor_api::participation::Kind;
 use konductor_webhook::waiter::Settings;
 use serde_json::Value;
 
-use crate::args::{Document, Files, Inject, Lint, Listing, Look, Uninject};
+use crate::args::{Connection, Document, Files, Inject, Lint, Listing, Look, Uninject};
 use crate::exit::Exit;
 use crate::inject::{self, Injected, Why};
 use crate::lint::{self, Severity};
@@ -35,18 +35,18 @@ fn print(data: &str, exit: Exit) -> Exit {
 }
 
 /// What a cluster says.
-pub(crate) fn live(kind: Kind, ask: Ask) -> Exit {
-    run(live::ask(kind, ask))
+pub(crate) fn live(connection: &Connection, kind: Kind, ask: Ask) -> Exit {
+    told(live::ask(connection, kind, ask))
 }
 
 /// The status of one primitive, or of all.
-pub(crate) fn status(kind: &str, name: Option<String>, look: Look) -> Exit {
+pub(crate) fn status(connection: &Connection, kind: &str, name: Option<String>, look: Look) -> Exit {
     if kind == "all" {
-        return run(live::status_of_all(&look));
+        return told(live::status_of_all(connection, &look));
     }
     let known = Kind::ALL.into_iter().find(|known| known.lower() == kind.to_lowercase());
     match (known, name) {
-        (Some(kind), Some(name)) => live(kind, Ask::Status(look, name)),
+        (Some(kind), Some(name)) => live(connection, kind, Ask::Status(look, name)),
         (Some(kind), None) => {
             eprintln!(
                 "error: which {}? koncli status {} NAME, or koncli status all",
@@ -63,7 +63,8 @@ pub(crate) fn status(kind: &str, name: Option<String>, look: Look) -> Exit {
     }
 }
 
-fn run(told: impl Future<Output = Result<(String, Exit), LiveError>>) -> Exit {
+/// What comes of talking to a cluster.
+pub(crate) fn told(told: impl Future<Output = Result<(String, Exit), LiveError>>) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),

@@ -14,14 +14,23 @@ fn reference() -> String {
     let mut text = "<!-- Written from koncli/src/args.rs; KONCLI_REFERENCE=write cargo test -p koncli --test reference -->\n".to_owned();
     let mut command = Args::command().term_width(100);
     command.build();
-    for sub in command.get_subcommands_mut() {
-        let help = sub.render_long_help().to_string();
-        let (about, usage) = help.split_once("\n\n").unwrap();
-        let lines: Vec<_> = usage.lines().map(str::trim_end).collect();
-        write!(text, "\n## koncli {}\n\n{about}.\n\n```text\n{}\n```\n", sub.get_name(), lines.join("\n"))
-            .unwrap();
+    for sub in command.get_subcommands_mut().filter(|sub| !sub.is_hide_set()) {
+        section(&mut text, sub, "koncli", 2);
     }
     text
+}
+
+/// A command, and what stands below it.
+fn section(text: &mut String, command: &mut clap::Command, above: &str, level: usize) {
+    let name = format!("{above} {}", command.get_name());
+    let help = command.render_long_help().to_string();
+    let (about, usage) = help.split_once("\n\n").unwrap();
+    let lines: Vec<_> = usage.lines().map(str::trim_end).collect();
+    write!(text, "\n{} {name}\n\n{about}.\n\n```text\n{}\n```\n", "#".repeat(level), lines.join("\n"))
+        .unwrap();
+    for sub in command.get_subcommands_mut().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+        section(text, sub, &name, level + 1);
+    }
 }
 
 #[test]

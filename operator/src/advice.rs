@@ -25,7 +25,7 @@ use crate::reconcile::Context;
 use crate::telemetry::Write;
 
 /// How often a pod's place in the queue is written, for the first ten.
-const ADVICE_PERIOD: Duration = Duration::from_secs(10);
+pub(crate) const ADVICE_PERIOD: Duration = Duration::from_secs(10);
 /// After so long the ledger is looked at again.
 const TURN: Duration = Duration::from_millis(100);
 /// Whose place is kept up to date.

@@ -15,6 +15,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use konductor_api::annotations::{FINALIZER, PARTICIPANT_LABEL};
 use konductor_api::barrier::Barrier;
+use konductor_api::claim::Claim;
 use konductor_api::gate::Gate;
 use konductor_api::lease;
 use konductor_api::once::Once;
@@ -52,6 +53,7 @@ pub(crate) struct Caches {
     pub(crate) mutexes: Shelf<konductor_api::mutex::Mutex>,
     pub(crate) leases: Shelf<lease::Lease>,
     pub(crate) onces: Shelf<Once>,
+    pub(crate) claims: Shelf<Claim>,
     pub(crate) pods: Shelf<Pod>,
     pub(crate) jobs: Store<Job>,
     pub(crate) nodes: Nodes,
@@ -75,6 +77,7 @@ pub(crate) struct Writers {
     mutexes: Writer<konductor_api::mutex::Mutex>,
     leases: Writer<lease::Lease>,
     onces: Writer<Once>,
+    claims: Writer<Claim>,
     pods: Writer<Pod>,
     jobs: Writer<Job>,
 }
@@ -154,6 +157,7 @@ impl Caches {
         let (mutexes, mutexes_writer) = Shelf::new();
         let (leases, leases_writer) = Shelf::new();
         let (onces, onces_writer) = Shelf::new();
+        let (claims, claims_writer) = Shelf::new();
         let (pods, pods_writer) = Shelf::new();
         let (jobs, jobs_writer) = reflector::store();
         let caches = Self {
@@ -165,6 +169,7 @@ impl Caches {
             mutexes,
             leases,
             onces,
+            claims,
             pods,
             jobs,
             nodes: Nodes::default(),
@@ -180,6 +185,7 @@ impl Caches {
             mutexes: mutexes_writer,
             leases: leases_writer,
             onces: onces_writer,
+            claims: claims_writer,
             pods: pods_writer,
             jobs: jobs_writer,
         };
@@ -188,6 +194,10 @@ impl Caches {
 
     pub(crate) fn pod(&self, key: &ObjectKey) -> Option<Arc<Pod>> {
         self.pods.refined(key)
+    }
+
+    pub(crate) fn claim(&self, key: &ObjectKey) -> Option<Arc<Claim>> {
+        self.claims.refined(key)
     }
 
     /// Remembers a pod as the API server returned it for a write of ours: who decides next must not decide on the
@@ -205,6 +215,7 @@ impl Caches {
     /// Waits until every watch has shown what is there.
     pub(crate) async fn synced(&self) -> anyhow::Result<()> {
         self.pods.watched.wait_until_ready().await?;
+        self.claims.watched.wait_until_ready().await?;
         self.jobs.wait_until_ready().await?;
         self.gates.watched.wait_until_ready().await?;
         self.waitgroups.watched.wait_until_ready().await?;
@@ -277,6 +288,22 @@ pub(crate) async fn fill(
                 }
             }
         });
+    let everybody = everything.clone();
+    let claims =
+        follow(Api::all(client.clone()), everybody, writers.claims, forget_managers, |change| match change {
+            Change::Applied(claim) => add(index.set_claim(claim)),
+            Change::Deleted(claim) => {
+                caches.claims.forget(&ObjectKey::of(&claim.metadata));
+                add(index.remove_claim(&ObjectKey::of(&claim.metadata)));
+            }
+            Change::Listed => {
+                for key in index.all_claims() {
+                    if caches.claim(&key).is_none() {
+                        add(index.remove_claim(&key));
+                    }
+                }
+            }
+        });
     let tell_of_nodes = || {
         for node in nodes.changed() {
             add(index.concerned_by_node(&node));
@@ -315,6 +342,7 @@ pub(crate) async fn fill(
     tokio::select! {
         () = primitives => anyhow::anyhow!("the watches of primitives ended"),
         () = pods => anyhow::anyhow!("the watch of pods ended"),
+        () = claims => anyhow::anyhow!("the watch of claims ended"),
         () = jobs => anyhow::anyhow!("the watch of Jobs ended"),
         () = nodes_watch => anyhow::anyhow!("the watch of nodes ended"),
         () = node_leases => anyhow::anyhow!("the watch of node leases ended"),

@@ -9,12 +9,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use konductor_api::conditions::{DONE, OPEN, STALLED};
-use konductor_api::ledger::{Holder, Status};
+use konductor_api::ledger::{Evidence, Holder, Status};
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::claims::broken_by;
 use crate::rules::Rule;
 
 /// More than this many at once are not worth telling one by one.
@@ -196,8 +197,9 @@ fn of_ledger<P: Rule>(before: &P, after: &P) -> Vec<Happening> {
             holder.token == release.token && after.holders().iter().all(|other| other.token != holder.token)
         });
         if let Some(holder) = left {
-            let note = format!("released, because {} ({})", release.evidence.sentence(), release.evidence);
-            tell(holder, false, "Released", note);
+            let broken = release.evidence == Evidence::A3;
+            let why = if broken { broken_by(after) } else { release.evidence.sentence().to_owned() };
+            tell(holder, broken, "Released", format!("released, because {why} ({})", release.evidence));
         }
     }
     for holder in after.holders() {
@@ -214,10 +216,11 @@ fn of_ledger<P: Rule>(before: &P, after: &P) -> Vec<Happening> {
 
 /// A reference to whoever holds, as `kubectl describe` looks for it.
 fn participant_reference(holder: &Holder, neighbour: &ObjectReference) -> ObjectReference {
-    use konductor_api::ledger::ParticipantKind::{Job, Pod};
+    use konductor_api::ledger::ParticipantKind::{Claim, Job, Pod};
     let (api_version, kind) = match holder.kind {
         Job => ("batch/v1", "Job"),
         Pod => ("v1", "Pod"),
+        Claim => ("konductor.io/v1", "Claim"),
     };
     ObjectReference {
         api_version: Some(api_version.to_owned()),

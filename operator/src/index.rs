@@ -9,6 +9,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use konductor_api::claim::Claim;
 use konductor_api::participation::{PodPlan, PrimitiveRef, PrimitiveSet};
 use konductor_primitives::looked::Target;
 
@@ -33,6 +34,7 @@ pub(crate) struct ObjectKey {
 pub(crate) struct Members {
     pub(crate) jobs: BTreeSet<String>,
     pub(crate) pods: BTreeSet<String>,
+    pub(crate) claims: BTreeSet<String>,
 }
 
 /// See the module.
@@ -43,11 +45,14 @@ pub(crate) struct Index(RwLock<State>);
 struct State {
     pods: HashMap<ObjectKey, PodEntry>,
     jobs: HashMap<ObjectKey, JobEntry>,
+    claims: HashMap<ObjectKey, ClaimEntry>,
     /// What a gate looks at, in which namespace.
     targets: HashMap<Key, BTreeSet<(String, Target)>>,
     members: HashMap<(String, PrimitiveRef), Members>,
     pods_of_job: HashMap<String, BTreeSet<ObjectKey>>,
     pods_on_node: HashMap<String, BTreeSet<ObjectKey>>,
+    /// By the pod that they were made in.
+    claims_of_pod: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
     looked_at: HashMap<(String, Target), BTreeSet<Key>>,
 }
 
@@ -55,6 +60,12 @@ struct State {
 struct JobEntry {
     set: PrimitiveSet,
     uid: String,
+}
+
+/// What a claim contributed.
+struct ClaimEntry {
+    primitive: PrimitiveRef,
+    pod: Option<ObjectKey>,
 }
 
 /// What a pod contributed.
@@ -115,6 +126,7 @@ impl Index {
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
         };
         concerned.extend(keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive)));
+        concerned.extend(state.claimed_in(&key));
         for primitive in entry.plan.pod.primitives() {
             state.members(&key.namespace, primitive).pods.insert(key.name.clone());
         }
@@ -156,6 +168,28 @@ impl Index {
         let mut concerned = state.remove_job(key);
         concerned.extend(state.looking_at(&job_target(key)));
         concerned
+    }
+
+    /// A claim as it is now.
+    pub(crate) fn set_claim(&self, claim: &Claim) -> Vec<Key> {
+        let mut state = self.write();
+        let key = ObjectKey::of(&claim.metadata);
+        let mut concerned = state.remove_claim(&key);
+        let primitive = claim.spec.primitive();
+        concerned.extend(keys_of(&key.namespace, [&primitive].into_iter()));
+        state.members(&key.namespace, &primitive).claims.insert(key.name.clone());
+        let pod = claim.spec.pod.as_ref();
+        let pod = pod.map(|pod| ObjectKey { namespace: key.namespace.clone(), name: pod.name.clone() });
+        if let Some(pod) = pod.clone() {
+            state.claims_of_pod.entry(pod).or_default().insert(key.clone());
+        }
+        state.claims.insert(key, ClaimEntry { primitive, pod });
+        dedup(concerned)
+    }
+
+    /// A claim that is gone.
+    pub(crate) fn remove_claim(&self, key: &ObjectKey) -> Vec<Key> {
+        self.write().remove_claim(key)
     }
 
     /// What that primitive looks at from here on: what is changed there concerns it.
@@ -216,7 +250,27 @@ impl State {
         if let Some(node) = &entry.node {
             remove_from(&mut self.pods_on_node, node, key);
         }
-        keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive))
+        let mut concerned = keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive));
+        concerned.extend(self.claimed_in(key));
+        concerned
+    }
+
+    fn remove_claim(&mut self, key: &ObjectKey) -> Vec<Key> {
+        let Some(entry) = self.claims.remove(key) else { return Vec::new() };
+        self.remove_member(&key.namespace, &entry.primitive, |members| members.claims.remove(&key.name));
+        if let Some(pod) = &entry.pod {
+            remove_from(&mut self.claims_of_pod, pod, key);
+        }
+        keys_of(&key.namespace, [&entry.primitive].into_iter())
+    }
+
+    /// What was claimed in that pod.
+    fn claimed_in(&self, pod: &ObjectKey) -> Vec<Key> {
+        let claims = self.claims_of_pod.get(pod).into_iter().flatten();
+        claims
+            .filter_map(|key| self.claims.get(key))
+            .flat_map(|entry| keys_of(&pod.namespace, [&entry.primitive].into_iter()))
+            .collect()
     }
 
     fn remove_job(&mut self, key: &ObjectKey) -> Vec<Key> {
@@ -312,7 +366,8 @@ impl Index {
         let keys = pods
             .filter_map(|key| Some((key, state.pods.get(key)?)))
             .flat_map(|(key, entry)| {
-                keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive))
+                let own = keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive));
+                own.into_iter().chain(state.claimed_in(key))
             })
             .collect();
         dedup(keys)
@@ -326,6 +381,11 @@ impl Index {
     /// Every Job that takes part.
     pub(crate) fn all_jobs(&self) -> Vec<ObjectKey> {
         self.read().jobs.keys().cloned().collect()
+    }
+
+    /// Every claim that is known.
+    pub(crate) fn all_claims(&self) -> Vec<ObjectKey> {
+        self.read().claims.keys().cloned().collect()
     }
 
     /// Every primitive that looks at something.

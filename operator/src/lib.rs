@@ -13,6 +13,7 @@
 mod advice;
 pub mod args;
 mod caches;
+mod claims;
 mod client;
 mod commit;
 mod crowd;
@@ -31,6 +32,7 @@ mod reconcile;
 mod rules;
 mod run;
 mod sight;
+mod silence;
 mod telemetry;
 mod uninstall;
 mod watches;

@@ -12,6 +12,7 @@ use konductor_primitives::snapshot::Participant;
 pub(crate) struct Line<'a> {
     places: HashMap<&'a str, usize>,
     near: HashSet<&'a str>,
+    first: usize,
 }
 
 impl<'a> Line<'a> {
@@ -20,6 +21,7 @@ impl<'a> Line<'a> {
         let line = || order.iter().filter_map(|at| participants.get(*at));
         Self {
             places: line().zip(1..).map(|(who, place)| (who.uid.as_str(), place)).collect(),
+            first: near,
             near: line().take(near).flat_map(|who| &who.pods).map(|pod| pod.uid.as_str()).collect(),
         }
     }
@@ -27,6 +29,11 @@ impl<'a> Line<'a> {
     /// The place of that participant, the first being 1, and how many there are.
     pub(crate) fn place(&self, uid: &str) -> Option<(usize, usize)> {
         Some((*self.places.get(uid)?, self.places.len()))
+    }
+
+    /// Is that participant one of the first?
+    pub(crate) fn is_among_the_first(&self, uid: &str) -> bool {
+        self.places.get(uid).is_none_or(|place| *place <= self.first)
     }
 
     /// Is that pod one of the first?

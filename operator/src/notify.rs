@@ -1,4 +1,4 @@
-//! Notify: pods, and by way of [`crate::jobs`] Jobs, are told what follows from committed ledgers.
+//! Notify: pods, and by way of [`crate::jobs`] and [`crate::claims`] Jobs and claims, are told what follows from committed ledgers.
 //!
 //! All that is written on a pod here goes through its status subresource in one strategic merge patch, on the condition of
 //! UID and resourceVersion; only a scheduling gate is not ([`crate::gates`]). What must stay true: finalizer, tokens and grant are one write, so a granted pod cannot
@@ -27,6 +27,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::claims;
 use crate::client::{CallError, call};
 use crate::crowd::in_turn;
 use crate::events::Happening;
@@ -40,7 +41,7 @@ use crate::rules::Read;
 use crate::telemetry::Write;
 
 /// After so long the ledger is looked at again, whoever is still to be told: what has become free goes on first.
-const TURN: Duration = Duration::from_millis(200);
+pub(crate) const TURN: Duration = Duration::from_millis(200);
 /// A pod changes while it is told: read it and decide again, so often.
 const ATTEMPTS: usize = 4;
 /// After that.
@@ -96,6 +97,9 @@ pub(crate) async fn tell<'a>(
         let wait = jobs::tell(context, namespace, primitive, told, participant).await?;
         waits.jobs.extend(wait.filter(|(_, wait)| wait.primitive == *primitive));
     }
+    if !claims::tell(context, namespace, primitive, told, known).await? {
+        return Ok(None);
+    }
     // Who stands in line has nothing to be told but its place, in memory: only the others take time, and whoever has been
     // told is not told again.
     let (in_line, others): (Vec<_>, Vec<_>) =
@@ -103,6 +107,7 @@ pub(crate) async fn tell<'a>(
     for (group, turn) in [(others, TURN), (in_line, Duration::MAX)] {
         let pods: Vec<_> = group
             .into_iter()
+            .filter(|who| who.claim.is_none())
             .flat_map(|who| &who.pods)
             .filter(|pod| pod.can_be_told().is_some() || pod.waits_at_our_gate())
             .collect();

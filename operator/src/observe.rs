@@ -10,9 +10,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use konductor_api::claim::Claim;
 use konductor_api::ledger::ParticipantKind;
 use konductor_api::options::Options;
 use konductor_api::participation::{PrimitiveRef, PrimitiveSet, Role};
+use konductor_primitives::claim::Defaults;
 use konductor_primitives::facts::{JobFacts, NodeState, PodFacts};
 use konductor_primitives::queue::QueueKey;
 use konductor_primitives::snapshot::{OfJob, Participant};
@@ -21,6 +23,7 @@ use konductor_primitives::verdict::{self, Who};
 use kube::{Api, Resource};
 
 use crate::caches::Caches;
+use crate::claims;
 use crate::client::{CallError, call};
 use crate::index::{self, ObjectKey};
 use crate::nodes;
@@ -32,6 +35,7 @@ use crate::rules::Read;
 pub(crate) struct Known {
     pub(crate) pods: BTreeMap<String, Arc<Pod>>,
     pub(crate) jobs: BTreeMap<String, Arc<Job>>,
+    pub(crate) claims: BTreeMap<String, Arc<Claim>>,
     /// By name: nodes of pods that were asked for, where somebody vouches that they are off.
     pub(crate) nodes: BTreeMap<String, NodeState>,
     /// By name: Jobs that were asked for without a UID.
@@ -40,14 +44,15 @@ pub(crate) struct Known {
     pub(crate) absent: BTreeSet<String>,
 }
 
-/// Everybody who takes part in that primitive; who names no priority has that of the primitive.
+/// Everybody who takes part in that primitive; who says nothing of it has what the primitive says.
 pub(crate) fn participants(
-    caches: &Caches,
+    context: &Context,
     namespace: &str,
     primitive: &PrimitiveRef,
     known: &Known,
-    priority: i32,
+    defaults: Defaults,
 ) -> Vec<Participant> {
+    let caches = &*context.caches;
     let members = caches.index.members(namespace, primitive);
     let at = |name: &String| ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
     let mut jobs: BTreeMap<String, Arc<Job>> =
@@ -58,7 +63,7 @@ pub(crate) fn participants(
     jobs.extend(known.jobs.iter().map(|(uid, job)| (uid.clone(), Arc::clone(job))));
     pods.extend(known.pods.iter().map(|(uid, pod)| (uid.clone(), Arc::clone(pod))));
     let key = |metadata: &ObjectMeta, options: &Options| {
-        QueueKey::of(metadata, options.priority.unwrap_or(priority))
+        QueueKey::of(metadata, options.priority.unwrap_or(defaults.priority))
     };
     let of_jobs = jobs.iter().filter(|(uid, _)| !known.absent.contains(*uid)).filter_map(|(uid, job)| {
         let set = index::set_of(&job.metadata);
@@ -74,6 +79,7 @@ pub(crate) fn participants(
             member: who.member,
             options: who.options,
             job: Some(JobFacts::of(job)),
+            claim: None,
             of_job: None,
             pods: pods_of_job(caches, uid, known),
         })
@@ -97,11 +103,19 @@ pub(crate) fn participants(
             member: who.member,
             options: who.options,
             job: None,
+            claim: None,
             of_job: of_job(caches, namespace, &pod.metadata),
             pods: vec![facts],
         })
     });
-    of_jobs.chain(of_pods).collect()
+    let mut claims: BTreeMap<String, Arc<Claim>> =
+        by_uid(members.claims.iter().filter_map(|name| caches.claim(&at(name))));
+    claims.extend(known.claims.iter().map(|(uid, claim)| (uid.clone(), Arc::clone(claim))));
+    let of_claims = claims
+        .iter()
+        .filter(|(uid, claim)| !known.absent.contains(*uid) && claim.spec.primitive() == *primitive)
+        .filter_map(|(_, claim)| claims::participant(context, claim, defaults, known));
+    of_jobs.chain(of_pods).chain(of_claims).collect()
 }
 
 /// The Job that controls the pod, as somebody who takes part.
@@ -209,6 +223,11 @@ pub(crate) async fn look(
                 let found = call(api.get_opt(&lookup.name)).await?;
                 look_at_node(context, found.as_ref(), known).await?;
                 note(found, lookup, &mut known.pods, &mut known.absent);
+            }
+            ParticipantKind::Claim => {
+                let api: Api<Claim> = Api::namespaced(context.client.clone(), namespace);
+                let found = call(api.get_opt(&lookup.name)).await?;
+                note(found, lookup, &mut known.claims, &mut known.absent);
             }
             ParticipantKind::Job => {
                 let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);

@@ -19,6 +19,7 @@ use kube::{Api, Client, Resource};
 
 use crate::advice::{self, ADVISED, Advisor};
 use crate::caches::Caches;
+use crate::claims;
 use crate::client::{CallError, call};
 use crate::commit::{self, Commit, CommitError};
 use crate::events::{Announcer, Happening};
@@ -30,6 +31,7 @@ use crate::observe::{self, Known};
 use crate::queue::Queue;
 use crate::rules::{Read, Rule, of_kind};
 use crate::sight;
+use crate::silence::Silence;
 use crate::telemetry::{Telemetry, Write};
 
 /// Reads, withdrawals and conflicts in one go; more than that waits for its turn again.
@@ -50,6 +52,7 @@ pub(crate) struct Context {
     pub(crate) announcer: Announcer,
     pub(crate) advisor: Advisor,
     pub(crate) reads: Reads,
+    pub(crate) silence: Silence,
 }
 
 /// Why a reconcile did not get through. It is tried again.
@@ -153,8 +156,8 @@ async fn settle<P: Rule>(
     let mut known = Known::default();
     let mut object = P::shelf(&context.caches).get(namespace, &primitive.name);
     for _ in 0..ROUNDS {
-        let priority = object.as_ref().map_or(0, |object| object.default_priority());
-        let participants = observe::participants(&context.caches, namespace, primitive, &known, priority);
+        let defaults = object.as_ref().map(|object| object.defaults()).unwrap_or_default();
+        let participants = observe::participants(context, namespace, primitive, &known, defaults);
         let Some(present) = object.clone() else {
             sight::forget(&context.caches, namespace, primitive);
             return Ok(Settled { object: None, participants, step: None, known });
@@ -177,6 +180,10 @@ async fn settle<P: Rule>(
         }
         if !step.withdrawals.is_empty() {
             notify::withdraw(context, namespace, &step.withdrawals, &mut known).await?;
+            continue;
+        }
+        if !step.expiries.is_empty() {
+            claims::expire(context, namespace, present.as_ref(), &step.expiries, &mut known).await?;
             continue;
         }
         let before = present.status().cloned().unwrap_or_default();

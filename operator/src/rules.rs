@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use konductor_api::barrier::{Barrier, BarrierPhase, BarrierStatus};
+use konductor_api::claim::LEASE_TTL;
 use konductor_api::gate::{Gate, GateStatus};
 use konductor_api::lease::{Lease, LeaseStatus};
 use konductor_api::ledger::{self, Holder, Release, Status};
@@ -17,6 +18,7 @@ use konductor_api::participation::{Entry, Kind, PrimitiveRef, Role};
 use konductor_api::rwmutex::{RWMutex, RWMutexStatus};
 use konductor_api::semaphore::{Semaphore, SemaphoreStatus};
 use konductor_api::waitgroup::{WaitGroup, WaitGroupStatus};
+use konductor_primitives::claim::Defaults;
 use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::invariants::Violation;
@@ -68,9 +70,9 @@ pub(crate) trait Rule:
         Vec::new()
     }
 
-    /// The priority of those who name none.
-    fn default_priority(&self) -> i32 {
-        0
+    /// What those get who say nothing of it.
+    fn defaults(&self) -> Defaults {
+        Defaults::default()
     }
 }
 
@@ -186,12 +188,24 @@ rule!(
 );
 rule!(WaitGroup, WaitGroupStatus, waitgroup, waitgroups);
 rule!(Barrier, BarrierStatus, barrier, barriers);
-rule!(held Semaphore, SemaphoreStatus, semaphore, semaphores);
-rule!(held RWMutex, RWMutexStatus, rwmutex, rwmutexes);
-rule!(held Mutex, MutexStatus, mutex, mutexes);
+rule!(held Semaphore, SemaphoreStatus, semaphore, semaphores,
+    fn defaults(&self) -> Defaults {
+        Defaults { ttl: self.spec.ttl, ..Defaults::default() }
+    }
+);
+rule!(held RWMutex, RWMutexStatus, rwmutex, rwmutexes,
+    fn defaults(&self) -> Defaults {
+        Defaults { ttl: self.spec.ttl, ..Defaults::default() }
+    }
+);
+rule!(held Mutex, MutexStatus, mutex, mutexes,
+    fn defaults(&self) -> Defaults {
+        Defaults { ttl: self.spec.ttl, ..Defaults::default() }
+    }
+);
 rule!(held Lease, LeaseStatus, lease, leases,
-    fn default_priority(&self) -> i32 {
-        self.spec.priority.unwrap_or(0)
+    fn defaults(&self) -> Defaults {
+        Defaults { priority: self.spec.priority.unwrap_or(0), ttl: self.spec.ttl.or(Some(LEASE_TTL)) }
     }
 );
 rule!(held Once, OnceStatus, once, onces);

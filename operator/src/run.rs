@@ -20,6 +20,7 @@ use crate::health::Ready;
 use crate::index::Key;
 use crate::queue::Queue;
 use crate::reconcile::{self, Context};
+use crate::silence::Silence;
 use crate::telemetry::{self, Telemetry};
 use crate::{client, health, uninstall};
 
@@ -67,6 +68,7 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
         announcer,
         advisor: Advisor::default(),
         reads: Reads::default(),
+        silence: Silence::default(),
     });
     let ready = Arc::new(Ready::default());
 
@@ -85,6 +87,11 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
         Arc::clone(&context.queue),
         client.clone(),
     ));
+    let listener = Arc::clone(&context);
+    tasks.spawn(async move {
+        listener.silence.keep(&listener.client, &listener.caches).await;
+        anyhow::anyhow!("the clock of claims ended")
+    });
     let instance =
         std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
     tasks.spawn(async move {

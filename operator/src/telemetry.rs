@@ -31,6 +31,7 @@ pub(crate) enum Write {
     Gate,
     Condition,
     Job,
+    Claim,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -155,6 +156,7 @@ impl Telemetry {
             Write::Gate => "gate",
             Write::Condition => "condition",
             Write::Job => "job",
+            Write::Claim => "claim",
         };
         self.writes.get_or_create(&What { what }).inc();
     }

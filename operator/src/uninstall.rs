@@ -23,6 +23,7 @@ use crate::args::Uninstall;
 use crate::client::call;
 use crate::finalizers::without_finalizer;
 use crate::gates::without_gate;
+use crate::index;
 use crate::jobs::without_suspension;
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -193,5 +194,7 @@ async fn lift_gates(client: &Client, pods: &[PodFacts]) -> anyhow::Result<()> {
 
 fn is_pending(pod: &PodFacts) -> bool {
     use konductor_primitives::evidence::WaiterRun;
-    pod.terminal.is_none() && !pod.deleting && pod.waiter == WaiterRun::None
+    // A pod in which somebody claims something waits for nothing itself.
+    let takes_part = !index::named_by(&pod.object().metadata).is_empty();
+    takes_part && pod.terminal.is_none() && !pod.deleting && pod.waiter == WaiterRun::None
 }

@@ -81,6 +81,7 @@ fn participant(number: usize, role: Role, member: Option<MemberKey>) -> Particip
         options: Options::default(),
         reached: true,
         job: None,
+        claim: None,
         of_job: None,
         pods: vec![facts],
     }

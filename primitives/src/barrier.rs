@@ -65,6 +65,7 @@ pub fn step(snapshot: &Snapshot<Barrier>) -> Step<BarrierStatus> {
         status,
         lookups,
         withdrawals: Vec::new(),
+        expiries: Vec::new(),
         order: order(&line),
         wake_at: deadline.filter(|_| phase == BarrierPhase::Waiting),
     }
@@ -119,9 +120,11 @@ fn leave(status: &mut BarrierStatus, snapshot: &Snapshot<Barrier>, lookups: &mut
         }
         match (seen.get(key), key) {
             (Some(found), _) => found.iter().any(|who| !is_dead(who)),
-            (None, MemberKey::Pod { name, uid }) => {
+            (None, MemberKey::Pod { name, uid } | MemberKey::Claim { name, uid }) => {
+                let pod = matches!(key, MemberKey::Pod { .. });
+                let kind = if pod { ParticipantKind::Pod } else { ParticipantKind::Claim };
                 if !snapshot.absent.contains(uid) {
-                    lookups.push(Lookup { kind: ParticipantKind::Pod, name: name.clone(), uid: uid.clone() });
+                    lookups.push(Lookup { kind, name: name.clone(), uid: uid.clone() });
                 }
                 !snapshot.absent.contains(uid)
             }
@@ -141,6 +144,9 @@ fn leave(status: &mut BarrierStatus, snapshot: &Snapshot<Barrier>, lookups: &mut
 }
 
 fn is_dead(who: &Participant) -> bool {
+    if let Some(claim) = &who.claim {
+        return claim.has_ended(&who.pods);
+    }
     match &who.job {
         Some(job) => job.is_over() || job.deleting && who.pods.iter().all(PodFacts::is_dead),
         None => who.pods.iter().all(PodFacts::is_dead),
@@ -197,7 +203,7 @@ fn forget_those_gone(passed: &mut Members, snapshot: &Snapshot<Barrier>) {
 fn owner(key: &MemberKey) -> Option<&str> {
     match key {
         MemberKey::Index(owner, _) => Some(owner),
-        MemberKey::Job(_) | MemberKey::Pod { .. } => None,
+        MemberKey::Job(_) | MemberKey::Pod { .. } | MemberKey::Claim { .. } => None,
     }
 }
 
@@ -294,6 +300,11 @@ fn closed(asker: &Asker<'_>, count: &str) -> Entrance {
         // Who comes to meet others comes to wait.
         busy: asker.role != Role::Meet,
     }
+}
+
+/// Does it count as having arrived, or is it through?
+pub(crate) fn counts(barrier: &Barrier, key: &MemberKey) -> bool {
+    barrier.status.as_ref().is_some_and(|status| has_arrived(status, key))
 }
 
 /// What its status may become.

@@ -7,7 +7,7 @@ use konductor_api::barrier::{Barrier, BarrierPhase};
 use konductor_api::conditions::reason;
 use konductor_api::gate::{Gate, GatePhase, GateState};
 use konductor_api::lease::Lease;
-use konductor_api::ledger::Holder;
+use konductor_api::ledger::{Holder, Ledger};
 use konductor_api::mutex::Mutex;
 use konductor_api::once::{Once, OncePhase};
 use konductor_api::rwmutex::RWMutex;
@@ -39,6 +39,20 @@ pub enum Committed<'a> {
     Lease(&'a Lease),
     /// A once.
     Once(&'a Once),
+}
+
+impl<'a> Committed<'a> {
+    /// Its ledger; `None` for kinds that nobody holds, and where there is no status yet.
+    pub fn ledger(self) -> Option<&'a Ledger> {
+        match self {
+            Self::Missing | Self::Gate(_) | Self::WaitGroup(_) | Self::Barrier(_) => None,
+            Self::Semaphore(object) => object.status.as_ref().map(|status| &status.ledger),
+            Self::RWMutex(object) => object.status.as_ref().map(|status| &status.ledger),
+            Self::Mutex(object) => object.status.as_ref().map(|status| &status.ledger),
+            Self::Lease(object) => object.status.as_ref().map(|status| &status.ledger),
+            Self::Once(object) => object.status.as_ref().map(|status| &status.ledger),
+        }
+    }
 }
 
 /// Where somebody stands at one primitive.

@@ -98,6 +98,8 @@ impl Participant {
     pub(crate) fn shown(&self) -> Waiter {
         let not_yet = if self.can_start() {
             None
+        } else if self.claim.is_some() {
+            Some("the pod that it was made in is not known to be alive".to_owned())
         } else if self.pods.is_empty() {
             Some("it has no pod yet".to_owned())
         } else if self.pods.iter().all(|pod| pod.gated.by_others()) {
@@ -108,6 +110,7 @@ impl Participant {
         Waiter {
             kind: self.kind,
             name: self.name.clone(),
+            holder: self.claim.as_ref().map(|claim| claim.holder.clone()),
             since: to_the_second(self.key.since()),
             mode: mode(self.role),
             permits: permits(self.role),

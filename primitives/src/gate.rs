@@ -65,7 +65,14 @@ pub fn step(snapshot: &Snapshot<Gate>) -> Step<GateStatus> {
     status.phase = Some(phase);
     let says = says(&status, phase, snapshot);
     describe(&mut status.common, &gate.metadata, &line, says, snapshot.now);
-    Step { status, lookups: Vec::new(), withdrawals: Vec::new(), order: order(&line), wake_at }
+    Step {
+        status,
+        lookups: Vec::new(),
+        withdrawals: Vec::new(),
+        expiries: Vec::new(),
+        order: order(&line),
+        wake_at,
+    }
 }
 
 fn phase_of(spec: &GateSpec, status: &GateStatus) -> GatePhase {

@@ -11,10 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
 use konductor_waiter::grant::Verdict;
 
+use crate::claim;
 use crate::facts::{NodeState, PodFacts, Suspended};
 use crate::reservation;
 use crate::snapshot::{Participant, Snapshot};
-use crate::step::{Lookup, Withdrawal};
+use crate::step::{Expiry, Lookup, Withdrawal};
 
 /// What becomes of an entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub enum Fate {
     Ends(Ending),
     /// It will leave once these verdicts are withdrawn.
     EndsAfter(Vec<Withdrawal>),
+    /// It will leave once this claim has been told that it is lost.
+    EndsAfterExpiry(Expiry),
 }
 
 /// How a hold ended.
@@ -65,19 +68,24 @@ enum Body<'a> {
 
 // ------------------------------------------------------------------------------------------------------ the end
 
-/// Judges one entry. `participant` is whoever holds, if the snapshot has it. Asks for what the snapshot misses through
-/// `lookups`.
+/// Judges one entry. `participant` is whoever holds, if the snapshot has it; `broken`: somebody with the right to do so says
+/// that it has ended. Asks for what the snapshot misses through `lookups`.
 pub fn judge<P>(
     holder: &Holder,
     participant: Option<&Participant>,
+    broken: bool,
     snapshot: &Snapshot<P>,
     lookups: &mut Vec<Lookup>,
 ) -> Fate {
+    if holder.kind == ParticipantKind::Claim {
+        return claim::judge(holder, participant, broken, snapshot, lookups);
+    }
     // Nobody was told, so nobody's death says anything.
     if reservation::is_one(holder) {
         return reservation::judge(holder, participant, snapshot, lookups);
     }
-    let bodies: Vec<_> = holder.pods.iter().map(|told| (told, body(told, participant, snapshot))).collect();
+    let bodies: Vec<_> =
+        holder.pods.iter().map(|told| (told, body(told, participant, broken, snapshot))).collect();
     for (told, body) in &bodies {
         if matches!(body, Body::Unseen | Body::Doubted(_)) {
             lookups.push(Lookup {
@@ -88,8 +96,8 @@ pub fn judge<P>(
         }
     }
     let all_dead = bodies.iter().all(|(_, body)| matches!(body, Body::Gone(_) | Body::Done(..)));
-    if all_dead && is_through(holder, participant, snapshot, lookups) {
-        return leave(&bodies, outcome(holder, participant, snapshot));
+    if all_dead && (broken || is_through(holder, participant, snapshot, lookups)) {
+        return leave(&bodies, outcome(holder, participant, snapshot), broken);
     }
     stay(holder, &bodies, participant).map_or(Fate::Stays, Fate::Changes)
 }
@@ -142,7 +150,7 @@ fn outcome<P>(holder: &Holder, participant: Option<&Participant>, snapshot: &Sna
     }
 }
 
-fn leave(bodies: &[(&ToldPod, Body<'_>)], outcome: Outcome) -> Fate {
+fn leave(bodies: &[(&ToldPod, Body<'_>)], outcome: Outcome, broken: bool) -> Fate {
     let withdrawals: Vec<_> = bodies
         .iter()
         .filter_map(|(told, body)| match body {
@@ -168,10 +176,16 @@ fn leave(bodies: &[(&ToldPod, Body<'_>)], outcome: Outcome) -> Fate {
         })
         .min();
     // Nobody left in the list: a Job whose told pods were all taken out of it on the kubelet's last word.
-    Fate::Ends(Ending { evidence: weakest.unwrap_or(Evidence::P1), outcome })
+    let evidence = weakest.unwrap_or(if broken { Evidence::A3 } else { Evidence::P1 });
+    Fate::Ends(Ending { evidence, outcome })
 }
 
-fn body<'a, P>(told: &ToldPod, participant: Option<&'a Participant>, snapshot: &'a Snapshot<P>) -> Body<'a> {
+fn body<'a, P>(
+    told: &ToldPod,
+    participant: Option<&'a Participant>,
+    broken: bool,
+    snapshot: &'a Snapshot<P>,
+) -> Body<'a> {
     let of_participant = participant.and_then(|participant| participant.pod(&told.uid));
     let Some(pod) = of_participant.or_else(|| snapshot.pod(&told.uid)) else {
         // Gone, and our finalizer would have kept it had it been told: it never ran.
@@ -180,6 +194,8 @@ fn body<'a, P>(told: &ToldPod, participant: Option<&'a Participant>, snapshot: &
     match (pod.end(Some(told)), pod.attested()) {
         (Some(end), _) if end.evidence == Evidence::P2 && !pod.deleting => Body::Done(pod, end.evidence),
         (Some(end), _) => Body::Gone(end.evidence),
+        // Whoever breaks a hold deletes its pods; what they were told is taken back before it ends.
+        (None, _) if broken && pod.deleting => Body::Done(pod, Evidence::A3),
         // Whoever vouches for a machine that is off may be wrong: the pod finds its verdict withdrawn.
         (None, Some(evidence)) if snapshot.fresh.contains(&pod.uid) => Body::Done(pod, evidence),
         (None, Some(_)) => Body::Doubted(pod),
@@ -196,7 +212,7 @@ fn carries_a_verdict(pod: &PodFacts) -> bool {
 /// Could a verdict still come that was decided on before? A pod whose containers have ended has been told; one on a
 /// machine that is off may not have been, and the machine may come back.
 fn may_yet_be_told(pod: &PodFacts, told: &ToldPod, evidence: Evidence) -> bool {
-    matches!(evidence, Evidence::A1 | Evidence::A2) && !is_withdrawn(pod, told)
+    matches!(evidence, Evidence::A1 | Evidence::A2 | Evidence::A3) && !is_withdrawn(pod, told)
 }
 
 fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {

@@ -33,6 +33,8 @@ pub(crate) const fn is_one(holder: &Holder) -> bool {
         && match holder.kind {
             ParticipantKind::Pod => true,
             ParticipantKind::Job => holder.reserved,
+            // What it was told stands on the claim.
+            ParticipantKind::Claim => false,
         }
 }
 

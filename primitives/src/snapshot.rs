@@ -11,6 +11,7 @@ use konductor_api::members::MemberKey;
 use konductor_api::options::{OnTimeout, Options};
 use konductor_api::participation::Role;
 
+use crate::claim::ClaimFacts;
 use crate::facts::{JobFacts, Needs, PodFacts, Suspended};
 use crate::looked::{Looked, Target};
 use crate::queue::QueueKey;
@@ -36,10 +37,10 @@ pub struct Snapshot<P> {
     pub now: Timestamp,
 }
 
-/// A Job or a Pod that names the primitive.
+/// A Job, a Pod or a Claim that names the primitive.
 #[derive(Clone, Debug)]
 pub struct Participant {
-    /// Which of the two.
+    /// Which of them.
     pub kind: ParticipantKind,
     /// Name.
     pub name: String,
@@ -59,7 +60,9 @@ pub struct Participant {
     pub job: Option<JobFacts>,
     /// If it is the Pod of a Job: that Job. Until it is over a failed attempt may be tried again.
     pub of_job: Option<OfJob>,
-    /// The Pod itself, or the pods of the Job.
+    /// The Claim, if it is one.
+    pub claim: Option<ClaimFacts>,
+    /// The Pod itself, or the pods of the Job; of a Claim the pod that it was made in.
     pub pods: Vec<PodFacts>,
 }
 
@@ -126,14 +129,20 @@ impl Participant {
 
     /// Is there nothing left that it could ever do here?
     pub fn is_over(&self) -> bool {
-        match &self.job {
-            Some(job) => job.is_over() || job.deleting || job.ending || self.has_its_successes(|_| None),
-            None => self.pods.iter().all(|pod| pod.terminal.is_some() || pod.deleting),
+        match (&self.claim, &self.job) {
+            (Some(claim), _) => claim.is_over(),
+            (None, Some(job)) => {
+                job.is_over() || job.deleting || job.ending || self.has_its_successes(|_| None)
+            }
+            (None, None) => self.pods.iter().all(|pod| pod.terminal.is_some() || pod.deleting),
         }
     }
 
     /// Would it take the primitive if it were free? It has all that comes before, and has not been let through.
     pub fn waits(&self) -> bool {
+        if let Some(claim) = &self.claim {
+            return self.reached && claim.waits();
+        }
         let suspended = self.job.as_ref().is_some_and(|job| job.suspended == Suspended::ByOthers);
         // A Job between its last success and its condition has been through, too.
         let past = !self.pods.is_empty() && self.pods.iter().all(PodFacts::has_passed);
@@ -153,17 +162,24 @@ impl Participant {
         let told = |pod: &PodFacts| {
             pod.has_passed() || pod.grant.as_ref().is_some_and(|grant| grant.verdict.opens())
         };
+        let was_told = match &self.claim {
+            Some(claim) => claim.was_told(),
+            None => self.pods.iter().any(told),
+        };
         self.options.on_timeout != OnTimeout::Proceed
             && self.deadline().is_some_and(|deadline| deadline <= now)
-            && !self.pods.iter().any(told)
+            && !was_told
     }
 
     /// Was it let through, at least in part?
     pub fn was_told(&self) -> bool {
+        if let Some(claim) = &self.claim {
+            return claim.was_told();
+        }
         self.pods.iter().any(PodFacts::has_passed)
     }
 
-    /// As people say it: `job/name` or `pod/name`.
+    /// As people say it: `job/name`, `pod/name` or `claim/name`.
     pub fn display(&self) -> String {
         format!("{}/{}", self.kind.lower(), self.name)
     }
@@ -171,6 +187,9 @@ impl Participant {
     /// Could it start right now, or be let go to take nodes and start then?
     pub fn can_start(&self) -> bool {
         let could = |pod: &PodFacts| pod.can_be_told().is_some() || pod.waits_at_our_gate();
+        if let Some(claim) = &self.claim {
+            return self.waits() && claim.could_start(&self.pods);
+        }
         self.waits() && (self.is_suspended_by_us() || self.pods.iter().any(could))
     }
 

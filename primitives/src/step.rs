@@ -1,10 +1,10 @@
 //! The frame that all primitives share: what a step answers.
 //!
 //! Types only. A step never acts. What it cannot conclude from a cache it asks for ([`Lookup`]); what must be taken
-//! back before an entry may leave the ledger it names ([`Withdrawal`]); the status it proposes is right without either.
+//! back before an entry may leave the ledger it names ([`Withdrawal`], [`Expiry`]); the status it proposes is right without either.
 
 use jiff::Timestamp;
-use konductor_api::ledger::ParticipantKind;
+use konductor_api::ledger::{Evidence, ParticipantKind};
 
 /// The answer of a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Step<S> {
     pub lookups: Vec<Lookup>,
     /// Verdicts to be withdrawn: do it, put the pods that came back into the snapshot, and step again.
     pub withdrawals: Vec<Withdrawal>,
+    /// Claims that are lost: tell them, put what came back into the snapshot, and step again.
+    pub expiries: Vec<Expiry>,
     /// Who waits, the next one first, each by the place it has among the snapshot's participants.
     pub order: Vec<usize>,
     /// When to step again even if nothing happens.
@@ -24,7 +26,7 @@ pub struct Step<S> {
 /// An object whose absence must be read from the API server itself: a cache that lags looks the same as a deletion.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lookup {
-    /// Job or Pod.
+    /// Job, Pod or Claim.
     pub kind: ParticipantKind,
     /// Its name.
     pub name: String,
@@ -53,4 +55,15 @@ pub struct Withdrawal {
     pub run: u64,
     /// Start of the waiter that the ledger names, in seconds since 1970.
     pub waiter_started_at: i64,
+}
+
+/// A claim that has to be told that it is lost before its hold may end, on the condition that it was not renewed meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expiry {
+    /// Name of the claim.
+    pub name: String,
+    /// UID of the claim.
+    pub uid: String,
+    /// Why: T or A3.
+    pub evidence: Evidence,
 }

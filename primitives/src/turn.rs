@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use konductor_api::annotations;
 use konductor_api::conditions::reason;
 use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, ParticipantKind, Release};
 
@@ -19,7 +20,7 @@ use crate::facts::to_the_second;
 use crate::hold::{self, Ending, Fate};
 use crate::reservation;
 use crate::snapshot::{Participant, Snapshot, Waiting, order, sort};
-use crate::step::{Lookup, Step, Withdrawal};
+use crate::step::{Expiry, Lookup, Step, Withdrawal};
 use crate::token;
 
 /// A step of a kind with a ledger, under way.
@@ -34,6 +35,7 @@ pub(crate) struct Turn<'a, P, S> {
     line: Vec<Waiting<'a>>,
     lookups: Vec<Lookup>,
     withdrawals: Vec<Withdrawal>,
+    expiries: Vec<Expiry>,
     trouble: Option<(&'static str, String)>,
     wake_at: Option<Timestamp>,
 }
@@ -56,9 +58,10 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
         let ledger = status.ledger_mut();
         let (known, mut line, mut in_order) = part(snapshot, &ledger.holders);
         let others_could_start = line.iter().any(|waiting| waiting.who.can_start());
-        let (mut lookups, mut withdrawals, mut ended, mut stay) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::with_capacity(ledger.holders.len()));
+        let (mut lookups, mut withdrawals, mut expiries, mut ended, mut stay) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::with_capacity(ledger.holders.len()));
         let mut wake_at = None;
+        let breaking = metadata.annotations.as_ref().and_then(|all| all.get(annotations::BREAK));
         for (holder, known) in std::mem::take(&mut ledger.holders).into_iter().zip(known) {
             let participant = known.map(|known| known.who);
             let in_vain = reservation::in_vain_from(&holder, participant).filter(|_| others_could_start);
@@ -72,11 +75,18 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
                 }
                 wake_at = Some(wake_at.map_or(from, |earlier: Timestamp| earlier.min(from)));
             }
-            match hold::judge(&holder, participant, snapshot, &mut lookups) {
+            let lost_at = participant.and_then(|who| who.claim.as_ref()?.lost_at(snapshot.now));
+            wake_at = [wake_at, lost_at.filter(|at| *at > snapshot.now)].into_iter().flatten().min();
+            let broken = breaking.is_some_and(|token| *token == holder.token);
+            match hold::judge(&holder, participant, broken, snapshot, &mut lookups) {
                 Fate::Stays => stay.push(holder),
                 Fate::Changes(changed) => stay.push(changed),
                 Fate::EndsAfter(needed) => {
                     withdrawals.extend(needed);
+                    stay.push(holder);
+                }
+                Fate::EndsAfterExpiry(needed) => {
+                    expiries.push(needed);
                     stay.push(holder);
                 }
                 Fate::Ends(ending) => ended.push((holder, ending)),
@@ -90,7 +100,18 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             ledger.history.insert(0, release(holder, *ending, snapshot));
         }
         ledger.history.truncate(HISTORY_KEPT.max(ended.len()));
-        Self { snapshot, status, ended, metadata, line, lookups, withdrawals, trouble: None, wake_at }
+        Self {
+            snapshot,
+            status,
+            ended,
+            metadata,
+            line,
+            lookups,
+            withdrawals,
+            expiries,
+            trouble: None,
+            wake_at,
+        }
     }
 
     /// Who holds, as it stands so far.
@@ -151,6 +172,8 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             granted_at: to_the_second(self.snapshot.now),
             mode: describe::mode(next.role),
             permits: describe::permits(next.role),
+            holder: next.claim.as_ref().map(|claim| claim.holder.clone()),
+            pod: next.claim.as_ref().and_then(|claim| claim.pod.clone()),
             reserved: next.kind == ParticipantKind::Job && pods.is_empty(),
             pods,
             suspect: None,
@@ -181,6 +204,7 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             status: self.status,
             lookups: self.lookups,
             withdrawals: self.withdrawals,
+            expiries: self.expiries,
             wake_at: self.wake_at,
         }
     }

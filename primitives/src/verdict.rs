@@ -169,7 +169,7 @@ impl Who {
         }
     }
 
-    fn asks<'a>(&'a self, primitive: &'a PrimitiveRef, role: Role, now: Timestamp) -> Asker<'a> {
+    pub(crate) fn asks<'a>(&'a self, primitive: &'a PrimitiveRef, role: Role, now: Timestamp) -> Asker<'a> {
         Asker {
             primitive,
             role,

@@ -64,7 +64,14 @@ pub fn step(snapshot: &Snapshot<WaitGroup>) -> Step<WaitGroupStatus> {
     });
     let says = says(phase, &status, &group.spec, !line.is_empty());
     describe(&mut status.common, &group.metadata, &line, says, snapshot.now);
-    Step { status, lookups, withdrawals: Vec::new(), order: order(&line), wake_at: None }
+    Step {
+        status,
+        lookups,
+        withdrawals: Vec::new(),
+        expiries: Vec::new(),
+        order: order(&line),
+        wake_at: None,
+    }
 }
 
 fn by_key(snapshot: &Snapshot<WaitGroup>) -> BTreeMap<&MemberKey, Vec<&Participant>> {
@@ -132,15 +139,18 @@ fn fate(
     snapshot: &Snapshot<WaitGroup>,
     lookups: &mut Vec<Lookup>,
 ) -> Fate {
-    let has_ended = |who: &&Participant| match &who.job {
-        Some(job) => job.is_over() && who.pods.iter().all(PodFacts::is_dead),
-        None => who.pods.iter().all(PodFacts::is_dead),
+    let has_ended = |who: &&Participant| match (&who.claim, &who.job) {
+        (Some(claim), _) => claim.has_ended(&who.pods),
+        (None, Some(job)) => job.is_over() && who.pods.iter().all(PodFacts::is_dead),
+        (None, None) => who.pods.iter().all(PodFacts::is_dead),
     };
     if !who.iter().all(has_ended) {
         return Fate::Open;
     }
     let ran = |pod: &PodFacts| !pod.critical_ids.is_empty();
-    let started = who.iter().any(|who| who.job.is_some() || who.was_told() || who.pods.iter().any(ran));
+    let started = who
+        .iter()
+        .any(|who| who.job.is_some() || who.was_told() || who.claim.is_none() && who.pods.iter().any(ran));
     let succeeded =
         who.iter().flat_map(|who| &who.pods).any(|pod| pod.end(None).is_some_and(|end| end.success));
     if !started && !key.lasts() {
@@ -173,6 +183,7 @@ fn is_given_up(who: &Participant, snapshot: &Snapshot<WaitGroup>, lookups: &mut 
 fn unseen(key: &MemberKey, snapshot: &Snapshot<WaitGroup>, lookups: &mut Vec<Lookup>) -> Fate {
     let (kind, name, uid) = match key {
         MemberKey::Pod { name, uid } => (ParticipantKind::Pod, name.as_str(), uid.clone()),
+        MemberKey::Claim { name, uid } => (ParticipantKind::Claim, name.as_str(), uid.clone()),
         MemberKey::Job(name) => (ParticipantKind::Job, name.as_str(), String::new()),
         MemberKey::Index(owner, _) => match owner.strip_prefix("job/") {
             Some(job) => (ParticipantKind::Job, job, String::new()),

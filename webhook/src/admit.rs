@@ -4,13 +4,15 @@
 //! an answer, and what we cannot judge we do not let pass as if we had.
 
 use jiff::Timestamp;
+use json_patch::Patch;
 use konductor_api::annotations::HOLD;
 use konductor_api::grammar::Problem;
 use konductor_api::options::Hold;
 
+use crate::claim::Fill;
 use crate::hold::{Gate, Suspension};
 use crate::names::Names;
-use crate::patch::{PatchError, patch};
+use crate::patch::{PatchError, claim, patch};
 use crate::plan::{self, Becomes, Plan};
 use crate::review::{Answer, Malformed, Request, Resource, Verdict};
 use crate::template;
@@ -41,6 +43,7 @@ pub fn admit(body: &[u8], settings: &Settings, names: &dyn Names, now: Timestamp
     let planned = match request.resource {
         Resource::Pods => plan::pod(&request.object, settings, now),
         Resource::Jobs if !request.update => plan::job(&request.object, settings, now),
+        Resource::Claims => return request.filled_in(now),
         Resource::Other => return request.not_for_us(),
         _ => return request.checked(settings, names, now),
     };
@@ -72,13 +75,17 @@ fn verdict(request: &Request, plan: &Plan) -> Verdict {
     if plan.becomes == Becomes::OptedOut {
         return Verdict::OptedOut;
     }
-    match patch(&request.object, &plan.becomes) {
+    changed(patch(&request.object, &plan.becomes), "kubectl explain pod.spec")
+}
+
+fn changed(patch: Result<Patch, PatchError>, example: &str) -> Verdict {
+    match patch {
         Ok(patch) if patch.is_empty() => Verdict::Unchanged,
         Ok(patch) => Verdict::Injected(patch),
         Err(PatchError { path, expected }) => Verdict::Refused(vec![Problem {
             path,
             reason: format!("it must be {expected}"),
-            example: "kubectl explain pod.spec".to_owned(),
+            example: example.to_owned(),
         }]),
     }
 }
@@ -92,6 +99,13 @@ impl Request {
             name: self.name,
             dry_run: self.dry_run,
         }
+    }
+
+    /// What a claim says of who made it.
+    fn filled_in(self, now: Timestamp) -> Admission {
+        let fill = Fill::of(&self.object, &self.requester, now);
+        let verdict = changed(claim(&self.object, &fill), "kubectl explain claim.spec");
+        self.answered(verdict, String::new(), Vec::new())
     }
 
     /// Looked at, and never changed.

@@ -13,6 +13,7 @@ pub mod admit;
 mod affinity;
 pub mod args;
 mod certificates;
+pub mod claim;
 pub mod containers;
 pub mod hold;
 pub mod names;

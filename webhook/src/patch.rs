@@ -11,6 +11,7 @@ use konductor_api::annotations::{
     JOB_PLAN, PARTICIPANT_LABEL, PARTICIPANT_VALUE, QUEUED, SUSPENDED, SUSPENDED_VALUE,
 };
 
+use crate::claim::Fill;
 use crate::containers::{Edit, Injection};
 use crate::hold::{Gate, Suspension, scheduling_gate};
 use crate::plan::Becomes;
@@ -73,6 +74,22 @@ pub fn patch(object: &Value, becomes: &Becomes) -> Result<Patch, PatchError> {
             )?;
         }
         Becomes::JobOfParticipants => editor.label(&TEMPLATE)?,
+    }
+    Ok(Patch(editor.operations))
+}
+
+/// What fills in a claim.
+pub(crate) fn claim(object: &Value, fill: &Fill) -> Result<Patch, PatchError> {
+    let mut editor = Editor { document: object.clone(), operations: Vec::new() };
+    editor.set(&[Field("metadata"), Field("annotations")], QUEUED, fill.queued.as_str())?;
+    if let Some(owner) = &fill.owner {
+        editor.insert(&[Field("metadata"), Field("ownerReferences")], None, owner)?;
+    }
+    if let Some(requester) = &fill.requester {
+        editor.set(&[Field("spec")], "requester", requester.as_str())?;
+    }
+    if let Some(pod) = &fill.pod {
+        editor.set(&[Field("spec")], "pod", pod.clone())?;
     }
     Ok(Patch(editor.operations))
 }

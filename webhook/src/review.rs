@@ -10,6 +10,8 @@ use k8s_openapi::ByteString;
 use konductor_api::grammar::Problem;
 use serde_json::{Value, json};
 
+use crate::claim::Requester;
+
 const API_VERSION: &str = "admission.k8s.io/v1";
 /// Problems that are told in full.
 const MAX_PROBLEMS: usize = 8;
@@ -33,6 +35,8 @@ pub enum Resource {
     ReplicaSets,
     /// `CronJob`s of batch/v1.
     CronJobs,
+    /// Claims of our own group.
+    Claims,
     /// Something that we were not made for.
     Other,
 }
@@ -52,6 +56,8 @@ pub struct Request {
     pub name: String,
     /// Will nothing be stored?
     pub dry_run: bool,
+    /// Who asks.
+    pub requester: Requester,
     /// The object, as it came.
     pub object: Value,
     /// What it is to replace.
@@ -108,6 +114,7 @@ impl Resource {
             Self::DaemonSets => "daemonsets",
             Self::ReplicaSets => "replicasets",
             Self::CronJobs => "cronjobs",
+            Self::Claims => "claims",
             Self::Other => "other",
         }
     }
@@ -135,6 +142,7 @@ impl Request {
             _ if !text("/request/subResource").is_empty() => Resource::Other,
             ("", "pods") if !update => Resource::Pods,
             _ if text("/request/resource/version") != "v1" => Resource::Other,
+            ("konductor.io", "claims") if !update => Resource::Claims,
             ("batch", "jobs") => Resource::Jobs,
             ("batch", "cronjobs") => Resource::CronJobs,
             ("apps", "deployments") => Resource::Deployments,
@@ -151,12 +159,13 @@ impl Request {
                 (name, _) => name.to_owned(),
             };
         let dry_run = review.pointer("/request/dryRun").and_then(Value::as_bool).unwrap_or_default();
+        let requester = review.pointer("/request/userInfo").map(Requester::of).unwrap_or_default();
         let object = review.pointer_mut("/request/object").map(Value::take).unwrap_or_default();
         if resource != Resource::Other && !object.is_object() {
             return Err(malformed(&uid, "request.object is missing"));
         }
         let old = review.pointer_mut("/request/oldObject").map(Value::take).filter(Value::is_object);
-        Ok(Self { uid, resource, update, namespace, name, dry_run, object, old })
+        Ok(Self { uid, resource, update, namespace, name, dry_run, requester, object, old })
     }
 }
 

@@ -66,7 +66,7 @@ impl Default for Metrics {
         let certificate_expiry = Gauge::default();
         registry.register(
             "konductor_webhook_requests",
-            "Admission requests by resource (pods, jobs, deployments, statefulsets, daemonsets, replicasets, cronjobs, other) and result (injected, unchanged, opted-out, refused, malformed)",
+            "Admission requests by resource (pods, jobs, deployments, statefulsets, daemonsets, replicasets, cronjobs, claims, other) and result (injected, unchanged, opted-out, refused, malformed)",
             requests.clone(),
         );
         registry.register(

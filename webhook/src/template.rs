@@ -90,7 +90,7 @@ fn made(resource: Resource, object: &Value) -> Option<Made> {
         Resource::Jobs if at(object, &["spec", "suspend"]) == Some(&Value::Bool(true)) => {
             Some(Made { what: Resource::Jobs, at: &[] })
         }
-        Resource::Jobs | Resource::Pods | Resource::Other => None,
+        Resource::Jobs | Resource::Pods | Resource::Claims | Resource::Other => None,
     }
 }
 
@@ -126,7 +126,7 @@ fn misplaced(resource: Resource, object: &Value) -> Vec<String> {
             "spec.template.metadata.annotations"
         }
         Resource::CronJobs => "spec.jobTemplate.metadata.annotations",
-        Resource::Jobs | Resource::Pods | Resource::Other => return Vec::new(),
+        Resource::Jobs | Resource::Pods | Resource::Claims | Resource::Other => return Vec::new(),
     };
     let annotations = object::annotations(object, &[]).unwrap_or_default();
     let ours: Vec<_> = annotations.keys().filter(|key| key.starts_with(PREFIX)).map(String::as_str).collect();

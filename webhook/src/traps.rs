@@ -30,7 +30,7 @@ pub fn found(resource: Resource, object: &Value, plan: &Plan) -> Vec<String> {
             format!("under {} one pod runs at a time, and a DaemonSet means one on each node", part.primitive)
         })),
         Resource::CronJobs => said.extend(forbids(object, plan)),
-        Resource::Pods | Resource::Jobs | Resource::Other => {}
+        Resource::Pods | Resource::Jobs | Resource::Claims | Resource::Other => {}
     }
     said
 }

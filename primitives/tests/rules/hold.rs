@@ -14,7 +14,7 @@ use super::support::{
 
 fn judge(holder: &Holder, snapshot: &Snapshot<Mutex>) -> (Fate, Vec<Lookup>) {
     let mut lookups = Vec::new();
-    let fate = hold::judge(holder, snapshot.participant(&holder.uid), snapshot, &mut lookups);
+    let fate = hold::judge(holder, snapshot.participant(&holder.uid), false, snapshot, &mut lookups);
     (fate, lookups)
 }
 

@@ -9,6 +9,7 @@
 mod support;
 
 mod barrier;
+mod claim;
 mod critical;
 mod evidence;
 mod facts;

@@ -192,6 +192,7 @@ impl<R: Rule> Cache<R> {
                 options: Options::default(),
                 reached: true,
                 job: Some(job_facts(job)),
+                claim: None,
                 of_job: None,
                 pods,
             });
@@ -220,6 +221,7 @@ impl<R: Rule> Cache<R> {
                 options: Options::default(),
                 reached: true,
                 job: None,
+                claim: None,
                 of_job: self.fixed[pod].job.map(|job| OfJob {
                     name: name(job),
                     uid: uid(job),

@@ -131,7 +131,7 @@ fn bits(members: &Members) -> u8 {
     members.iter().fold(0, |bits, key| match key {
         MemberKey::Index(_, index) => bits | 1 << index,
         MemberKey::Pod { uid, .. } => bits | 1 << KEYS[crate::objects::index(uid)],
-        MemberKey::Job(_) => bits,
+        MemberKey::Job(_) | MemberKey::Claim { .. } => bits,
     })
 }
 

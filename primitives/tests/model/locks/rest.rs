@@ -34,6 +34,7 @@ impl<R: Rule> Rests for Locks<R> {
         let of_holder = |holder: &Holder, pod: usize| match holder.kind {
             ParticipantKind::Job => self.fixed[pod].job.is_some(),
             ParticipantKind::Pod => holder.uid == uid(pod),
+            ParticipantKind::Claim => false,
         };
         // A Job waits until somebody deletes its pod on a machine that is off.
         let in_vain_for = |pod: usize| in_doubt(pod) || self.fixed[pod].job.is_some() && world.pods[pod].off;

@@ -124,6 +124,7 @@ impl Operator {
                 member: MemberKey::Job(job.name.clone()),
                 options: Options::default(),
                 reached: true,
+                claim: None,
                 job: Some(job.sketch().facts()),
                 of_job: None,
                 pods: all
@@ -146,6 +147,7 @@ impl Operator {
                 options: stored.plan.options,
                 reached: self.reached(&stored.plan, &pod.uid, primitive),
                 job: None,
+                claim: None,
                 of_job: None,
                 pods: vec![pod],
             })
@@ -402,6 +404,7 @@ fn look(step: &Step<MutexStatus>, known: &mut Known, world: &World) {
                     note(&lookup.name, &lookup.uid, known, world);
                 }
             }
+            ParticipantKind::Claim => unreachable!("nobody claims anything here"),
             ParticipantKind::Job => {
                 let found = world.api.jobs.get(&lookup.name).is_some_and(|job| job.uid == lookup.uid);
                 if !found {

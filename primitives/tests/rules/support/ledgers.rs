@@ -82,6 +82,8 @@ pub(crate) fn holder(kind: ParticipantKind, name: &str, pods: Vec<ToldPod>) -> H
         mode: None,
         permits: None,
         pods,
+        holder: None,
+        pod: None,
         reserved: false,
         suspect: None,
     }
@@ -111,6 +113,7 @@ pub(crate) fn of_pod(sketch: &PodSketch, place: i64) -> Participant {
         options: Options::default(),
         reached: true,
         job: None,
+        claim: None,
         of_job: None,
         pods: vec![facts],
     }
@@ -130,6 +133,7 @@ pub(crate) fn of_job(name: &str, sketch: &JobSketch, pods: &[PodSketch], place: 
         reached: true,
         pods: pods.iter().map(PodSketch::facts).collect(),
         job: Some(job),
+        claim: None,
         of_job: None,
     }
 }
