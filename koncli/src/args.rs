@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use konductor_api::duration::GoDuration;
+use konductor_api::participation::Kind;
 use serde::Deserialize;
 
 use crate::lint::{Code, Severity};
@@ -57,6 +58,37 @@ pub enum Command {
     /// Wait groups: create, delete, list, status, add, done, wait
     #[command(subcommand)]
     Waitgroup(WaitgroupVerb),
+    /// Say why something waits, who is in the way, and what can be done
+    #[command(visible_alias = "explain")]
+    Why {
+        /// pod/NAME, job/NAME, claim/NAME, a primitive as mutex/NAME, or just a name
+        target: String,
+        /// The name, if the kind stands alone
+        name: Option<String>,
+    },
+    /// Show a primitive with its spec and what happened to it
+    Describe {
+        /// gate, barrier, semaphore, lease, mutex, rwmutex, once or waitgroup
+        kind: KindName,
+        /// Its name
+        name: String,
+    },
+    /// Show what happened: Konductor's Events of the namespace, or of one object
+    Events(Events),
+    /// End a hold because its holder has certainly ended; needs the right to break
+    Break {
+        /// semaphore, lease, mutex, rwmutex or once
+        kind: KindName,
+        /// Which.
+        #[command(flatten)]
+        flags: BreakHold,
+    },
+    /// Draw what waits for what: of manifests, or of a namespace if none is given
+    Graph(Draw),
+    /// Check that everything is there that Konductor needs, and works
+    Check(Check),
+    /// Find what needs a person, and the command that helps
+    Doctor(Doctor),
     /// Run a command while holding locks; it is killed before they can be lost
     Run(Run),
     /// Kills what is left of a command whose koncli is gone; started by run
@@ -97,6 +129,89 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// A kind of primitive, in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindName(pub Kind);
+
+impl FromStr for KindName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Kind::ALL.into_iter().find(|kind| kind.lower() == text.to_lowercase());
+        known.map(Self).ok_or_else(|| {
+            let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.lower()).collect();
+            format!("there are {}", kinds.join(", "))
+        })
+    }
+}
+
+/// Flags of `events`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Events {
+    /// Of that object only, as KIND/NAME
+    pub about: Option<String>,
+}
+
+/// Flags of `break`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BreakHold {
+    /// Its name
+    pub name: String,
+    /// Why it is certain that the holder has ended; it is kept in an Event
+    #[arg(long)]
+    pub reason: String,
+    /// The hold of that one, as job/NAME, if there are several
+    #[arg(long)]
+    pub holder: Option<String>,
+    /// The hold with that token
+    #[arg(long)]
+    pub token: Option<String>,
+}
+
+/// Flags of `graph`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Draw {
+    /// Files and folders with manifests; - is standard input; none: the namespace as it is
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// text, dot, mermaid or svg
+    #[arg(short, long, default_value = "text")]
+    pub output: Picture,
+}
+
+/// How a graph is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Picture {
+    /// For a terminal.
+    #[value(alias = "ascii")]
+    Text,
+    /// For Graphviz.
+    Dot,
+    /// For Markdown.
+    Mermaid,
+    /// For a browser.
+    Svg,
+}
+
+/// Flags of `check`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Check {
+    /// Before it is installed: could it be?
+    #[arg(long)]
+    pub pre: bool,
+    /// text, or json: one object a line
+    #[arg(short, long, default_value = "text")]
+    pub output: Listing,
+}
+
+/// Flags of `doctor`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Doctor {
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
 }
 
 /// Which cluster, and where in it.

@@ -7,10 +7,15 @@
 //! here without a cluster is the code that runs in one.
 
 pub mod args;
+pub mod breaking;
+pub mod check;
 pub mod claims;
 pub mod cluster;
 pub mod create;
+pub mod describe;
+pub mod doctor;
 pub mod exit;
+pub mod graph;
 pub mod inject;
 pub mod lint;
 pub mod live;
@@ -20,6 +25,7 @@ pub mod rows;
 pub mod run;
 pub mod told;
 pub mod uninject;
+pub mod why;
 mod workload;
 
 use std::ffi::OsString;
@@ -105,6 +111,13 @@ fn answer(args: Args, mut command: clap::Command) -> Exit {
                 output::live(to, Kind::WaitGroup, Ask::of_waiting(Kind::WaitGroup, verb))
             }
         },
+        Command::Why { target, name } => output::why(to, &target, name.as_deref()),
+        Command::Describe { kind, name } => output::told(describe::describe(to, kind.0, &name)),
+        Command::Events(flags) => output::told(describe::events(to, &flags)),
+        Command::Break { kind, flags } => output::told(breaking::break_hold(to, kind.0, flags)),
+        Command::Graph(flags) => output::graph(to, &flags),
+        Command::Check(flags) => output::told(check::check(to, &flags)),
+        Command::Doctor(flags) => output::told(doctor::doctor(to, &flags)),
         Command::Run(flags) => output::told(run::run(to, flags.locks, flags.with)),
         Command::Guard { grace } => run::guard::guard(Duration::from_millis(grace)),
         Command::Exec { parent, command } => run::child::exec(parent, &command),

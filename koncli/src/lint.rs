@@ -35,6 +35,8 @@ pub enum Code {
     Kon04,
     /// A barrier that expects more than come.
     Kon05,
+    /// Claims of two holders that take the same locks in opposite orders.
+    Kon06,
 }
 
 /// How bad it is.
@@ -63,12 +65,13 @@ pub struct Finding {
 }
 
 impl Code {
-    const ALL: [(Self, &'static str, Severity); 5] = [
+    const ALL: [(Self, &'static str, Severity); 6] = [
         (Self::Kon01, "KON01", Severity::Error),
         (Self::Kon02, "KON02", Severity::Warning),
         (Self::Kon03, "KON03", Severity::Warning),
         (Self::Kon04, "KON04", Severity::Error),
         (Self::Kon05, "KON05", Severity::Error),
+        (Self::Kon06, "KON06", Severity::Error),
     ];
 
     fn severity(self) -> Severity {
@@ -141,6 +144,7 @@ pub fn lint(manifests: &[Manifest], settings: &Settings, now: Timestamp) -> Vec<
     findings.extend(folder.undefined());
     findings.extend(folder.cycles());
     findings.extend(folder.barriers());
+    findings.extend(folder.orders());
     findings.sort();
     findings.dedup();
     findings
@@ -208,7 +212,9 @@ impl Folder<'_> {
                 .filter_map(|condition| Some((manifest, condition_on(condition)?)))
                 .collect::<Vec<_>>()
         });
-        for (manifest, wanted) in named.chain(looked_at) {
+        let claimed =
+            self.manifests.iter().filter_map(|manifest| Some((manifest, claimed(&manifest.object)?.1)));
+        for (manifest, wanted) in named.chain(looked_at).chain(claimed) {
             if self.defined.contains_key(&wanted) {
                 continue;
             }
@@ -273,6 +279,42 @@ impl Folder<'_> {
         findings
     }
 
+    /// `KON06`: what one holder claims is taken in the order in which it stands here. Annotated workloads have one order for
+    /// everybody, and `koncli run` too; claims do not.
+    fn orders(&self) -> Vec<Finding> {
+        let mut taken: BTreeMap<&str, Vec<(PrimitiveRef, &Manifest)>> = BTreeMap::new();
+        for manifest in self.manifests {
+            if let Some((holder, wanted)) = claimed(&manifest.object) {
+                taken.entry(holder).or_default().push((wanted, manifest));
+            }
+        }
+        let pairs = |all: &'_ [(PrimitiveRef, &Manifest)]| -> BTreeSet<(PrimitiveRef, PrimitiveRef)> {
+            let later = |at: usize| all.iter().skip(at + 1).map(|(wanted, _)| wanted.clone());
+            all.iter()
+                .enumerate()
+                .flat_map(|(at, (first, _))| later(at).map(|then| (first.clone(), then)))
+                .collect()
+        };
+        let orders: Vec<_> = taken.iter().map(|(holder, all)| (*holder, pairs(all), all)).collect();
+        let mut findings = Vec::new();
+        for (at, (holder, own, claims)) in orders.iter().enumerate() {
+            for (other, others, _) in orders.iter().skip(at + 1) {
+                let Some((first, then)) =
+                    own.iter().find(|(first, then)| others.contains(&(then.clone(), first.clone())))
+                else {
+                    continue;
+                };
+                let manifest =
+                    claims.iter().find(|(wanted, _)| wanted == first).map(|(_, manifest)| *manifest);
+                let message = format!(
+                    "{holder} takes {first} and then {then}, and {other} the other way round: each may come to wait for the other;                      take them in one order, or with koncli run, which does"
+                );
+                findings.extend(manifest.map(|manifest| manifest.finding(Code::Kon06, message)));
+            }
+        }
+        findings
+    }
+
     /// `KON05`: whoever comes is told apart by who it is, so that retries count once.
     fn barriers(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -302,6 +344,15 @@ impl Folder<'_> {
         }
         findings
     }
+}
+
+/// Who claims what, if it is a claim.
+fn claimed(object: &Value) -> Option<(&str, PrimitiveRef)> {
+    let ours = object["apiVersion"].as_str()?.starts_with("konductor.io/") && object["kind"] == "Claim";
+    let wanted = &object["spec"]["primitive"];
+    let kind = Kind::ALL.into_iter().find(|kind| wanted["kind"].as_str() == Some(kind.api_kind()))?;
+    let name = wanted["name"].as_str()?.to_owned();
+    ours.then_some((object["spec"]["holder"].as_str()?, PrimitiveRef { kind, name }))
 }
 
 fn conditions(object: &Value) -> impl Iterator<Item = &Value> {
@@ -387,6 +438,12 @@ mod tests {
         )
     }
 
+    fn claim(holder: &str, name: &str) -> String {
+        format!(
+            "apiVersion: konductor.io/v1\nkind: Claim\nmetadata: {{name: {holder}-{name}}}\nspec: {{primitive: {{kind: Mutex, name: {name}}}, holder: {holder}}}\n---\n"
+        )
+    }
+
     fn on(type_: &str, name: &str) -> String {
         format!("conditions: [{{type: {type_}, name: {name}}}]")
     }
@@ -419,6 +476,12 @@ mod tests {
         primitive("Barrier", "b", "expected: 3") + &job("a", "konductor.io/barrier: b", ""),
         "KON05 Barrier/b", "only 1 of these manifests"
     )]
+    #[case::opposite_orders(
+        primitive("Mutex", "a", "") + &primitive("Mutex", "b", "")
+            + &claim("ann", "a") + &claim("ann", "b") + &claim("bob", "b") + &claim("bob", "a"),
+        "KON06 Claim/ann-a", "ann takes mutex/a and then mutex/b, and bob the other way round"
+    )]
+    #[case::a_claim_on_nothing(claim("ann", "a"), "KON03 Claim/ann-a", "mutex/a is defined nowhere")]
     fn what_is_planted_is_found(#[case] text: String, #[case] what: &str, #[case] words: &str) {
         let all = found(&text);
         let [(place, message)] = all.as_slice() else { panic!("one finding: {all:?}") };

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use konductor_api::annotations::PARTICIPANT_LABEL;
 use konductor_api::participation::Kind;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
@@ -178,6 +179,41 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
 /// That primitive.
 pub(crate) async fn get(cluster: &Cluster, kind: Kind, name: &str) -> Result<Value, LiveError> {
     One { kind, name: name.to_owned(), api: cluster.api(kind) }.get().await
+}
+
+/// Everything of a namespace that takes part, and what it takes part in.
+pub(crate) async fn everything(connection: &Connection) -> Result<Vec<Value>, LiveError> {
+    let cluster = connect(connection).await?;
+    let mut all = Vec::new();
+    let claims = ApiResource::from_gvk(&GroupVersionKind::gvk("konductor.io", "v1", "Claim"));
+    for resource in Kind::ALL.into_iter().map(resource).chain([claims]) {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+        let found =
+            api.list(&ListParams::default()).await.map_err(|error| refused(&resource.plural, &error))?;
+        all.extend(found.items.iter().map(|object| typed(object, &resource)));
+    }
+    let labelled = ListParams::default().labels(PARTICIPANT_LABEL);
+    for (group, kind) in [("batch", "Job"), ("", "Pod")] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+        let found = api.list(&labelled).await.map_err(|error| refused(&resource.plural, &error))?;
+        // The pods of a Job are the Job's.
+        let owned = |object: &&DynamicObject| {
+            object.metadata.owner_references.iter().flatten().all(|owner| owner.kind != "Job")
+        };
+        all.extend(found.items.iter().filter(owned).map(|object| typed(object, &resource)));
+    }
+    Ok(all)
+}
+
+/// A list says of itself what its items are, and the items do not.
+fn typed(object: &DynamicObject, resource: &ApiResource) -> Value {
+    let mut object = as_value(object);
+    object["apiVersion"] = json!(resource.api_version);
+    object["kind"] = json!(resource.kind);
+    object
 }
 
 /// One primitive.
@@ -363,7 +399,7 @@ impl One {
     }
 }
 
-fn as_value(object: &DynamicObject) -> Value {
+pub(crate) fn as_value(object: &DynamicObject) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 

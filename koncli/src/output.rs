@@ -13,13 +13,16 @@ use konductor_api::participation::Kind;
 use konductor_webhook::waiter::Settings;
 use serde_json::Value;
 
-use crate::args::{Connection, Document, Files, Inject, Lint, Listing, Look, Uninject};
+use crate::args::{Connection, Document, Draw, Files, Inject, Lint, Listing, Look, Picture, Uninject};
+use crate::cluster::connect;
 use crate::exit::Exit;
+use crate::graph::{Graph, render, sources};
 use crate::inject::{self, Injected, Why};
 use crate::lint::{self, Severity};
 use crate::live::{self, Ask, LiveError};
 use crate::manifests::{self, Manifest};
 use crate::uninject;
+use crate::why;
 
 fn failed(error: &dyn std::error::Error) -> Exit {
     eprintln!("error: {error}");
@@ -60,6 +63,37 @@ pub(crate) fn status(connection: &Connection, kind: &str, name: Option<String>, 
             eprintln!("error: there is no kind {kind:?}; there are {}, and all", kinds.join(", "));
             Exit::Usage
         }
+    }
+}
+
+/// Why something waits.
+pub(crate) fn why(connection: &Connection, target: &str, name: Option<&str>) -> Exit {
+    told(async {
+        let cluster = connect(connection).await?;
+        let facts = why::facts::collect(&cluster, target, name).await?;
+        Ok((why::why(&facts), Exit::Done))
+    })
+}
+
+/// A picture of manifests, or of a namespace.
+pub(crate) fn graph(connection: &Connection, flags: &Draw) -> Exit {
+    let draw = |graph: &Graph| match flags.output {
+        Picture::Text => render::text(graph),
+        Picture::Dot => render::dot(graph),
+        Picture::Mermaid => render::mermaid(graph),
+        Picture::Svg => render::svg(graph),
+    };
+    if flags.files.is_empty() {
+        return told(async {
+            let objects = live::everything(connection).await?;
+            Ok((draw(&sources::graph(objects.iter())), Exit::Done))
+        });
+    }
+    match manifests::read(&flags.files) {
+        Ok(manifests) => {
+            print(&draw(&sources::graph(manifests.iter().map(|manifest| &manifest.object))), Exit::Done)
+        }
+        Err(error) => failed(&error),
     }
 }
 

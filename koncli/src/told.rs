@@ -53,12 +53,18 @@ pub fn told(kind: Kind, object: &Value) -> String {
     text
 }
 
-fn list<'a>(object: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
+pub(crate) fn list<'a>(object: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
     object.pointer(path).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn plain<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
+/// A text of it; empty where there is none.
+pub(crate) fn plain<'a>(value: impl Into<Option<&'a Value>>, key: &str) -> &'a str {
+    value.into().and_then(|value| value[key].as_str()).unwrap_or_default()
+}
+
+/// Its condition of that type.
+pub(crate) fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    list(object, "/status/conditions").find(|condition| condition["type"] == type_)
 }
 
 fn section(text: &mut String, title: &str, lines: impl Iterator<Item = String>) {
@@ -72,7 +78,8 @@ fn section(text: &mut String, title: &str, lines: impl Iterator<Item = String>) 
     }
 }
 
-fn name(value: &Value) -> String {
+/// `job/name`.
+pub(crate) fn name(value: &Value) -> String {
     format!("{}/{}", plain(value, "kind").to_lowercase(), plain(value, "name"))
 }
 
@@ -81,8 +88,9 @@ fn holder(value: &Value) -> String {
     let permits = value["permits"].as_i64().map(|permits| format!(", {permits} permits")).unwrap_or_default();
     let reserved = if value["reserved"] == true { ", reserved: none of its pods was told yet" } else { "" };
     let suspect = value["suspect"].as_str().map(|why| format!("; in doubt: {why}")).unwrap_or_default();
+    let who = value["holder"].as_str().map(|who| format!(" ({who})")).unwrap_or_default();
     format!(
-        "{} since {}, token {}{mode}{permits}{reserved}{suspect}",
+        "{}{who} since {}, token {}{mode}{permits}{reserved}{suspect}",
         name(value),
         plain(value, "grantedAt"),
         plain(value, "token")
@@ -93,7 +101,8 @@ fn queued(place: usize, value: &Value) -> String {
     let not_yet = value["notYet"].as_str().map(|why| format!("; {why}")).unwrap_or_default();
     let priority =
         value["priority"].as_i64().map(|number| format!(", priority {number}")).unwrap_or_default();
-    format!("{place}. {} since {}{priority}{not_yet}", name(value), plain(value, "since"))
+    let who = value["holder"].as_str().map(|who| format!(" ({who})")).unwrap_or_default();
+    format!("{place}. {}{who} since {}{priority}{not_yet}", name(value), plain(value, "since"))
 }
 
 fn release(value: &Value) -> String {

@@ -87,7 +87,7 @@ fn findings_decide_the_code_as_they_are_asked_to() {
 fn bad_input_is_a_sentence_and_a_code() {
     for (arguments, input, code, words) in [
         (&["frob"][..], "", 2, "unrecognized subcommand 'frob'"),
-        (&[], "", 2, "Usage: koncli <COMMAND>"),
+        (&[], "", 2, "Usage: koncli [OPTIONS] <COMMAND>"),
         (&["lint"], "", 2, "required arguments were not provided"),
         (&["lint", "--ignore", "KON99", "-"], "", 2, "there is no such code; there are KON01"),
         (&["lint", "/no/such/file"], "", 1, "/no/such/file: No such file"),

@@ -1,4 +1,4 @@
-//! `cargo xtask images`: static binaries, and the two images made of them, as OCI archives in `target/images/`.
+//! `cargo xtask images`: static binaries, and the three images made of them, as OCI archives in `target/images/`.
 //!
 //! May touch: `target/images` (the archives) and `target/images-build` (cargo's). What must stay true: no
 //! container engine is needed, the same sources give the same digest, and the waiter is built alone, so that no
@@ -15,6 +15,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::oci::{Archive, Contents};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Built in one go, so that what they share is built once.
+const TOGETHER: [&str; 3] = ["konductor-operator", "konductor-webhook", "koncli"];
 
 /// One image: its name, and the archive that holds it.
 #[derive(Clone, Debug)]
@@ -36,6 +39,8 @@ pub(crate) struct Images {
     pub(crate) operator: ImageRef,
     /// `/konductor-wait`, which is injected into pods.
     pub(crate) waiter: ImageRef,
+    /// `/koncli`, for use in Jobs.
+    pub(crate) koncli: ImageRef,
 }
 
 /// How the binaries of one image are built.
@@ -54,7 +59,7 @@ impl ImageRef {
     }
 }
 
-/// Builds both images, or what changed of them.
+/// Builds all images, or what changed of them.
 pub(crate) fn build() -> Result<Images> {
     let host = host_triple()?;
     let musl = musl_of(&host);
@@ -66,7 +71,7 @@ pub(crate) fn build() -> Result<Images> {
     );
     let operator = Recipe {
         name: "konductor",
-        packages: &["konductor-operator", "konductor-webhook"],
+        packages: &TOGETHER,
         binaries: &["konductor-operator", "konductor-webhook"],
         profile: "release",
         // ring needs a C compiler for its target; the host's is the one that is there.
@@ -77,15 +82,22 @@ pub(crate) fn build() -> Result<Images> {
         packages: &["konductor-waiter"],
         binaries: &["konductor-wait"],
         profile: "waiter",
-        target: musl.unwrap_or(host),
+        target: musl.unwrap_or_else(|| host.clone()),
     };
-    Ok(Images { operator: operator.make()?, waiter: waiter.make()? })
+    let koncli = Recipe {
+        name: "koncli",
+        packages: &TOGETHER,
+        binaries: &["koncli"],
+        profile: "release",
+        target: host,
+    };
+    Ok(Images { operator: operator.make()?, waiter: waiter.make()?, koncli: koncli.make()? })
 }
 
-/// Builds both images and says where they are.
+/// Builds all images and says where they are.
 pub(crate) fn run() -> Result<()> {
     let images = build()?;
-    for image in [&images.operator, &images.waiter] {
+    for image in [&images.operator, &images.waiter, &images.koncli] {
         let size = std::fs::metadata(&image.archive)?.len() / 1024;
         println!("{}  {}  {} ({size} KiB)", image.reference(), image.digest, image.archive.display());
     }

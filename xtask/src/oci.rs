@@ -52,6 +52,7 @@ impl Contents {
             "config": {
                 "User": USER,
                 "Entrypoint": [self.entrypoint],
+                "Env": ["PATH=/"],
                 "WorkingDir": "/",
                 "Labels": {
                     "org.opencontainers.image.licenses": "Apache-2.0",

@@ -183,10 +183,11 @@ impl Target {
 
     /// Brings the images of Konductor to where the nodes find them, and returns them under the names they have there.
     pub(crate) fn load(&self, images: &Images) -> Result<Images> {
-        let loaded = self.load_images(&[images.operator.clone(), images.waiter.clone()])?;
-        let [operator, waiter] =
-            <[ImageRef; 2]>::try_from(loaded).ok().context("as many images as were given")?;
-        Ok(Images { operator, waiter })
+        let all = [images.operator.clone(), images.waiter.clone(), images.koncli.clone()];
+        let [operator, waiter, koncli] = <[ImageRef; 3]>::try_from(self.load_images(&all)?)
+            .ok()
+            .context("as many images as were given")?;
+        Ok(Images { operator, waiter, koncli })
     }
 
     /// The same for any images.

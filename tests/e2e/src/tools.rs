@@ -2,7 +2,7 @@
 //!
 //! Runs the two programs that `cargo xtask test` names, on the cluster under test and no other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -54,12 +54,33 @@ pub async fn koncli(namespace: &str, arguments: &[&str]) -> Result<Said> {
     say_with_kubeconfig(command, "").await
 }
 
+/// The same, to be started by the caller, as whoever that kubeconfig says.
+pub fn koncli_command(namespace: &str, kubeconfig: &Path) -> Result<Command> {
+    let mut command = Command::new(from_environment("KONDUCTOR_E2E_KONCLI")?);
+    command.env("KONCLI_NAMESPACE", namespace).env("KUBECONFIG", kubeconfig).kill_on_drop(true);
+    Ok(command)
+}
+
+/// The image of koncli, as a pod names it.
+pub fn koncli_image() -> Result<String> {
+    std::env::var("KONDUCTOR_E2E_KONCLI_IMAGE")
+        .context("KONDUCTOR_E2E_KONCLI_IMAGE is not set: use `cargo xtask test`")
+}
+
+/// The kubeconfig of the cluster under test, changed.
+pub fn kubeconfig_with(name: &str, change: impl FnOnce(&mut serde_json::Value)) -> Result<PathBuf> {
+    let mut config: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig()?)?)?;
+    change(&mut config);
+    let file = std::env::temp_dir().join(format!("konductor-e2e-{name}.kubeconfig"));
+    std::fs::write(&file, config.to_string())?;
+    Ok(file)
+}
+
 /// The same as whoever has that token.
 pub async fn koncli_as(namespace: &str, token: &str, arguments: &[&str]) -> Result<Said> {
-    let mut config: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig()?)?)?;
-    config["users"][0]["user"] = serde_json::json!({"token": token});
-    let file = std::env::temp_dir().join(format!("konductor-e2e-{namespace}.kubeconfig"));
-    std::fs::write(&file, config.to_string())?;
+    let file = kubeconfig_with(namespace, |config| {
+        config["users"][0]["user"] = serde_json::json!({"token": token});
+    })?;
     let mut command = Command::new(from_environment("KONDUCTOR_E2E_KONCLI")?);
     command.args(arguments).env("KONCLI_NAMESPACE", namespace).env("KUBECONFIG", &file);
     let said = say_with_kubeconfig(command, "").await;

@@ -8,6 +8,8 @@ mod admission;
 mod attested;
 #[path = "together/barrier.rs"]
 mod barrier;
+#[path = "together/claims.rs"]
+mod claims;
 #[path = "together/corpus.rs"]
 mod corpus;
 #[path = "together/crds.rs"]

@@ -54,15 +54,16 @@ pub(super) fn run(report: &mut Report, options: &Options) {
         return;
     }
     let Some(place) = place else { return };
-    let tested = report.step("install", || set_up(&place.target, &images)).map(|()| {
+    let tested = report.step("install", || set_up(&place.target, &images)).map(|koncli_image| {
         let mut good = true;
         for (title, binaries, threads) in [
             ("tests on the cluster", &groups.together, THREADS),
             ("tests that disturb the cluster", &groups.alone, ONE_THREAD),
         ] {
             if !binaries.is_empty() {
-                good &= report
-                    .tests(title, |tally| test(&place.target, binaries, threads, &options.filter, tally));
+                good &= report.tests(title, |tally| {
+                    test(&place.target, &koncli_image, binaries, threads, &options.filter, tally)
+                });
             }
         }
         good
@@ -124,12 +125,16 @@ fn find(options: &Options, place: &mut Option<Place>) -> Result<()> {
     Ok(())
 }
 
-fn set_up(target: &Target, images: &Images) -> Result<()> {
-    install::install(&target.helm()?, target.kubeconfig(), &target.load(images)?, &[])
+/// Says how a pod names the image of koncli.
+fn set_up(target: &Target, images: &Images) -> Result<String> {
+    let loaded = target.load(images)?;
+    install::install(&target.helm()?, target.kubeconfig(), &loaded, &[])?;
+    Ok(loaded.koncli.reference())
 }
 
 fn test(
     target: &Target,
+    koncli_image: &str,
     binaries: &[String],
     threads: &str,
     filter: &[String],
@@ -147,6 +152,7 @@ fn test(
         .env("KONDUCTOR_E2E_KUBECTL", target.kubectl()?)
         .env("KONDUCTOR_E2E_HELM", target.helm()?)
         .env("KONDUCTOR_E2E_KONCLI", koncli()?)
+        .env("KONDUCTOR_E2E_KONCLI_IMAGE", koncli_image)
         .env_remove("KUBECONFIG");
     if binaries.iter().any(|name| name.starts_with(DISTURBING)) {
         let (programs, definitions) = konductor_cluster::cert_manager(Progress::Shown)?;
