@@ -40,9 +40,9 @@ use crate::ledger::{Common, Ledger, has};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseSpec {
-    /// How long the holder may show no sign of life before it counts as lost, e.g. 1h. It is never the longest time
-    /// that a holder may run: who is alive keeps the lease. Accepted but not acted on in this version: a holder is
-    /// released when its end is proven, however long that takes.
+    /// How long a Claim from outside of the cluster may go without being renewed before it counts as lost, e.g. 1h, if it
+    /// says nothing of it itself. Without one it is 15s for a Lease. It is never the longest time that a holder may run: who
+    /// renews keeps the lease, and Jobs, Pods and what is claimed in a pod are released when their end is proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')")
         .message("ttl must be longer than 0s, e.g. 1h; leave it out for release by proof only"))]

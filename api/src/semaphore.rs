@@ -37,9 +37,9 @@ pub struct SemaphoreSpec {
     /// is OverCommitted until enough holders have ended, and whoever asks for more than there are is refused.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub permits: i64,
-    /// How long a holder may show no sign of life before it counts as lost, e.g. 30m. It is never the longest time that
-    /// a holder may run: who is alive keeps its permits. Accepted but not acted on in this version: a holder is released
-    /// when its end is proven, however long that takes.
+    /// How long a Claim from outside of the cluster may go without being renewed before it counts as lost, e.g. 30m, if it
+    /// says nothing of it itself. It is never the longest time that a holder may run: who renews keeps its permits, and
+    /// Jobs, Pods and what is claimed in a pod are released when their end is proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')")
         .message("ttl must be longer than 0s, e.g. 30m; leave it out for release by proof only"))]

@@ -7,17 +7,18 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use konductor_api::duration::GoDuration;
-use konductor_api::participation::Kind;
 use serde::Deserialize;
 
 use crate::lint::{Code, Severity};
 
 mod claims;
+mod questions;
 
 pub use claims::{
     Add, Arrive, BarrierVerb, LeaseVerb, Lock, MutexVerb, OnceVerbs, Own, Patience, Run, RunOne, RunWith,
     RwmutexVerb, SemaphoreVerb, Take, WaitgroupVerb, Who,
 };
+pub use questions::{BreakHold, Check, Doctor, Draw, Events, KindName, Picture};
 
 /// Coordinates Kubernetes Jobs and Pods: who holds, who waits, and what a manifest would do.
 #[derive(Debug, Parser)]
@@ -85,6 +86,8 @@ pub enum Command {
     },
     /// Draw what waits for what: of manifests, or of a namespace if none is given
     Graph(Draw),
+    /// Tell what would happen, by the real rules on a virtual clock, without a cluster
+    Simulate(Files),
     /// Check that everything is there that Konductor needs, and works
     Check(Check),
     /// Find what needs a person, and the command that helps
@@ -122,6 +125,15 @@ pub enum Command {
     Uninject(Uninject),
     /// Find what is wrong with manifests before they are applied, without a cluster
     Lint(Lint),
+    /// Say where Konductor's operator runs, and whether it is ready
+    Operator {
+        /// Accepted from the Go project; it is found by its labels
+        #[arg(long, hide = true)]
+        service: Option<String>,
+        /// Accepted from the Go project; it is found by its labels
+        #[arg(long, hide = true)]
+        operator_namespace: Option<String>,
+    },
     /// Say which version this is
     Version,
     /// Print a completion script for a shell
@@ -129,89 +141,6 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-/// A kind of primitive, in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KindName(pub Kind);
-
-impl FromStr for KindName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = Kind::ALL.into_iter().find(|kind| kind.lower() == text.to_lowercase());
-        known.map(Self).ok_or_else(|| {
-            let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.lower()).collect();
-            format!("there are {}", kinds.join(", "))
-        })
-    }
-}
-
-/// Flags of `events`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Events {
-    /// Of that object only, as KIND/NAME
-    pub about: Option<String>,
-}
-
-/// Flags of `break`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct BreakHold {
-    /// Its name
-    pub name: String,
-    /// Why it is certain that the holder has ended; it is kept in an Event
-    #[arg(long)]
-    pub reason: String,
-    /// The hold of that one, as job/NAME, if there are several
-    #[arg(long)]
-    pub holder: Option<String>,
-    /// The hold with that token
-    #[arg(long)]
-    pub token: Option<String>,
-}
-
-/// Flags of `graph`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Draw {
-    /// Files and folders with manifests; - is standard input; none: the namespace as it is
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// text, dot, mermaid or svg
-    #[arg(short, long, default_value = "text")]
-    pub output: Picture,
-}
-
-/// How a graph is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Picture {
-    /// For a terminal.
-    #[value(alias = "ascii")]
-    Text,
-    /// For Graphviz.
-    Dot,
-    /// For Markdown.
-    Mermaid,
-    /// For a browser.
-    Svg,
-}
-
-/// Flags of `check`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Check {
-    /// Before it is installed: could it be?
-    #[arg(long)]
-    pub pre: bool,
-    /// text, or json: one object a line
-    #[arg(short, long, default_value = "text")]
-    pub output: Listing,
-}
-
-/// Flags of `doctor`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Doctor {
-    /// In all namespaces
-    #[arg(short = 'A', long)]
-    pub all_namespaces: bool,
 }
 
 /// Which cluster, and where in it.
@@ -433,6 +362,9 @@ pub enum OnceVerb {
         /// End with 5 if it has not been
         #[arg(long)]
         exit_code: bool,
+        /// Accepted from the Go project: how long the API server may take
+        #[arg(long, hide = true)]
+        timeout: Option<GoTime>,
     },
     /// What can be done with every kind.
     #[command(flatten)]

@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::args::{Check, Connection, Listing};
 use crate::cluster::{Cluster, connect};
 use crate::exit::Exit;
-use crate::live::Told;
+use crate::live::{LiveError, Told, refused};
 
 /// The first that has everything we need.
 const OLDEST: (u32, u32) = (1, 30);
@@ -107,6 +107,33 @@ pub async fn check(to: &Connection, flags: &Check) -> Told {
         Listing::Text => shown(&report.0),
     };
     Ok((text, if failed { Exit::Error } else { Exit::Done }))
+}
+
+/// Where the operator runs, in the words of the Go project.
+pub async fn operator(to: &Connection) -> Told {
+    let cluster = connect(to).await?;
+    let api: Api<Deployment> = Api::all(cluster.client.clone());
+    let labels = format!("{OURS},app.kubernetes.io/component=controller-manager");
+    let all = api
+        .list(&ListParams::default().labels(&labels))
+        .await
+        .map_err(|error| refused("deployments", &error))?;
+    let Some(found) = all.items.first() else {
+        let said = "Konductor's operator is nowhere in this cluster; install the chart";
+        return Err(LiveError::Other(said.to_owned(), Exit::Error));
+    };
+    let status = found.status.clone().unwrap_or_default();
+    let (ready, wanted) =
+        (status.ready_replicas.unwrap_or(0), found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1));
+    let version = found.labels().get("app.kubernetes.io/version").cloned().unwrap_or_default();
+    let well = ready > 0;
+    let text = format!(
+        "Operator Service:  {}\nNamespace:         {}\nVersion:           {version}\nHealth:            {}\nReady:             {ready}/{wanted}\n",
+        found.name_any(),
+        found.namespace().unwrap_or_default(),
+        if well { "healthy" } else { "not ready" },
+    );
+    Ok((text, if well { Exit::Done } else { Exit::Error }))
 }
 
 /// For people.

@@ -23,6 +23,7 @@ pub mod manifests;
 mod output;
 pub mod rows;
 pub mod run;
+pub mod simulate;
 pub mod told;
 pub mod uninject;
 pub mod why;
@@ -116,6 +117,7 @@ fn answer(args: Args, mut command: clap::Command) -> Exit {
         Command::Events(flags) => output::told(describe::events(to, &flags)),
         Command::Break { kind, flags } => output::told(breaking::break_hold(to, kind.0, flags)),
         Command::Graph(flags) => output::graph(to, &flags),
+        Command::Simulate(files) => output::simulate(&files),
         Command::Check(flags) => output::told(check::check(to, &flags)),
         Command::Doctor(flags) => output::told(doctor::doctor(to, &flags)),
         Command::Run(flags) => output::told(run::run(to, flags.locks, flags.with)),
@@ -125,6 +127,7 @@ fn answer(args: Args, mut command: clap::Command) -> Exit {
         Command::Inject(options) => output::inject(&options),
         Command::Uninject(options) => output::uninject(&options),
         Command::Lint(options) => output::lint(&options),
+        Command::Operator { .. } => output::told(check::operator(to)),
         Command::Version => output::version(),
         Command::Completion { shell } => output::completion(shell, &mut command),
     }

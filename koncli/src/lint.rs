@@ -307,7 +307,8 @@ impl Folder<'_> {
                 let manifest =
                     claims.iter().find(|(wanted, _)| wanted == first).map(|(_, manifest)| *manifest);
                 let message = format!(
-                    "{holder} takes {first} and then {then}, and {other} the other way round: each may come to wait for the other;                      take them in one order, or with koncli run, which does"
+                    "{holder} takes {first} and then {then}, and {other} the other way round: each may come to wait for the other; \
+                     take them in one order, or with koncli run, which does"
                 );
                 findings.extend(manifest.map(|manifest| manifest.finding(Code::Kon06, message)));
             }

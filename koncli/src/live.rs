@@ -121,7 +121,7 @@ impl Ask {
     /// The same for onces.
     pub fn of_once(verb: OnceVerb) -> Self {
         match verb {
-            OnceVerb::Check { name, exit_code } => Self::Check(name, exit_code),
+            OnceVerb::Check { name, exit_code, .. } => Self::Check(name, exit_code),
             OnceVerb::Any(verb) => Self::of(Kind::Once, verb),
         }
     }

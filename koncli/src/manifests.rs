@@ -69,7 +69,7 @@ impl Manifest {
     }
 }
 
-/// Every object of all of them, in the order in which they are given; those of a folder by name.
+/// Every object of all of them, in the order in which they are given; those of a folder, and of the folders in it, by name.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, ManifestError> {
     let mut manifests = Vec::new();
     for path in paths {
@@ -91,20 +91,30 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, ManifestError> {
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
+    let mut found = Vec::new();
+    collect(path, &mut found)?;
+    found.sort();
+    if found.is_empty() { Err(ManifestError::Empty(path.to_owned())) } else { Ok(found) }
+}
+
+fn collect(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), ManifestError> {
     let failed = |source| ManifestError::Read { path: path.to_owned(), source };
     if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+        found.push(path.to_owned());
+        return Ok(());
     }
-    let mut found = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
         let is_manifest = file.extension().and_then(|ending| ending.to_str());
-        if is_manifest.is_some_and(|ending| ["yaml", "yml", "json"].contains(&ending)) && file.is_file() {
-            found.push(file);
+        // A link may lead back here.
+        let is_folder = file.is_dir() && !file.is_symlink();
+        if is_folder
+            || is_manifest.is_some_and(|ending| ["yaml", "yml", "json"].contains(&ending)) && file.is_file()
+        {
+            collect(&file, found)?;
         }
     }
-    found.sort();
-    if found.is_empty() { Err(ManifestError::Empty(path.to_owned())) } else { Ok(found) }
+    Ok(())
 }
 
 /// The objects of a text; a List is its items.

@@ -21,6 +21,7 @@ use crate::inject::{self, Injected, Why};
 use crate::lint::{self, Severity};
 use crate::live::{self, Ask, LiveError};
 use crate::manifests::{self, Manifest};
+use crate::simulate::{self, Scenario};
 use crate::uninject;
 use crate::why;
 
@@ -73,6 +74,21 @@ pub(crate) fn why(connection: &Connection, target: &str, name: Option<&str>) -> 
         let facts = why::facts::collect(&cluster, target, name).await?;
         Ok((why::why(&facts), Exit::Done))
     })
+}
+
+/// A timeline of what would happen.
+pub(crate) fn simulate(files: &Files) -> Exit {
+    let manifests = match manifests::read(&files.files) {
+        Ok(manifests) => manifests,
+        Err(error) => return failed(&error),
+    };
+    match Scenario::of(&manifests).and_then(|scenario| simulate::run(&scenario)) {
+        Ok(story) => print(&story, Exit::Done),
+        Err(why) => {
+            eprintln!("error: {why}");
+            Exit::Error
+        }
+    }
 }
 
 /// A picture of manifests, or of a namespace.

@@ -83,6 +83,40 @@ fn findings_decide_the_code_as_they_are_asked_to() {
     assert!(text(&refused.stderr).contains("refused: metadata.annotations[konductor.io/mutx]"));
 }
 
+/// Thirty files, of which eight have something planted; the same without those.
+#[test]
+fn what_is_planted_in_a_folder_is_found_and_nothing_else() {
+    let folder = |name: &str| format!("{}/tests/{name}", env!("CARGO_MANIFEST_DIR"));
+    let found = koncli(&["lint", &folder("planted")], "");
+    let lines: Vec<_> = text(&found.stdout).lines().collect();
+    for (file, words) in [
+        ("23-cycle.yaml", "error KON04: gate/dawn waits for gate/dusk waits for job/night"),
+        (
+            "25-claims.yaml",
+            "error KON06: ann takes mutex/left and then mutex/right, and bob the other way round",
+        ),
+        ("27-rollout.yaml", "warning KON02: a rollout may never end"),
+        ("28-barrier.yaml", "error KON05: it opens when 4 have arrived, and only 3"),
+        ("29-typo.yaml", "did you mean table-9?"),
+        ("30-annotation.yaml", "did you mean konductor.io/mutex?"),
+    ] {
+        assert!(lines.iter().any(|line| line.contains(file) && line.contains(words)), "{file}: {lines:#?}");
+    }
+    let planted = ["23-", "25-", "27-", "28-", "29-", "30-"];
+    assert!(lines.iter().all(|line| planted.iter().any(|file| line.contains(&format!("/planted/{file}")))));
+    assert_eq!(found.status.code(), Some(1));
+    let clean = koncli(&["lint", "--fail-on", "warning", &folder("clean")], "");
+    assert_eq!((clean.status.code(), text(&clean.stdout)), (Some(0), ""), "{}", text(&clean.stderr));
+    let cycles = koncli(&["graph", &folder("planted")], "");
+    assert_eq!(text(&cycles.stdout).matches("<- cycle").count(), 3);
+    let none = koncli(&["graph", &folder("clean")], "");
+    assert!(!text(&none.stdout).contains("<- cycle") && text(&none.stdout).contains("gate/stage-1"));
+    for (output, begins) in [("dot", "digraph"), ("mermaid", "flowchart LR"), ("svg", "<svg ")] {
+        let drawn = koncli(&["graph", "-o", output, &folder("planted")], "");
+        assert!(text(&drawn.stdout).starts_with(begins), "{output}");
+    }
+}
+
 #[test]
 fn bad_input_is_a_sentence_and_a_code() {
     for (arguments, input, code, words) in [

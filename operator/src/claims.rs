@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::{BREAK_BY, BREAK_REASON, FINALIZER, PARTICIPANT_LABEL, PARTICIPANT_VALUE};
 use konductor_api::claim::{Claim, ClaimPhase, ClaimStatus, ClaimingPod};
@@ -18,7 +18,7 @@ use konductor_primitives::claim::{self, ClaimTelling, Defaults};
 use konductor_primitives::facts::PodFacts;
 use konductor_primitives::snapshot::Participant;
 use konductor_primitives::step::Expiry;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
@@ -33,6 +33,8 @@ use crate::reconcile::Context;
 use crate::rules::{Read, Rule};
 use crate::telemetry::Write;
 
+/// What is over is kept for so long, for people to read.
+const KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// A claim changes while it is told: read it and decide again, so often.
 const ATTEMPTS: usize = 4;
 
@@ -49,7 +51,7 @@ pub(crate) fn participant(
     let silent_for = if claim.spec.pod.is_none() && claim.spec.ttl.or(defaults.ttl).is_some() {
         context.silence.of(claim)
     } else {
-        jiff::SignedDuration::ZERO
+        SignedDuration::ZERO
     };
     claim::participant(claim, defaults, pod, silent_for)
 }
@@ -98,6 +100,9 @@ async fn tell_one(
 ) -> Result<(), CallError> {
     let Some(mut claim) = seen(context, namespace, who, known) else { return Ok(()) };
     let api: Api<Claim> = Api::namespaced(context.client.clone(), namespace);
+    if is_long_over(&claim) {
+        return clear(&api, &claim).await;
+    }
     for _ in 0..ATTEMPTS {
         let gone = is_bound_to_nobody(context, namespace, &claim, who).await?;
         let place = told.line.place(&who.uid);
@@ -135,6 +140,22 @@ async fn tell_one(
     }
     context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), RETRY);
     Ok(())
+}
+
+/// Whoever made it has had its answer, or is gone.
+fn is_long_over(claim: &Claim) -> bool {
+    let Some(status) = &claim.status else { return false };
+    let since = granted_of(status).map(|known| Timestamp::now().duration_since(known.last_transition_time.0));
+    status.phase.is_some_and(ClaimPhase::is_final) && since.is_some_and(|since| since > KEPT)
+}
+
+async fn clear(api: &Api<Claim>, claim: &Claim) -> Result<(), CallError> {
+    let this = Preconditions { uid: claim.metadata.uid.clone(), resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
+    match call(api.delete(&claim.name_any(), &parameters)).await {
+        Err(error) if !(error.is_not_found() || error.is_conflict()) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn seen(context: &Context, namespace: &str, who: &Participant, known: &Known) -> Option<Arc<Claim>> {

@@ -76,7 +76,8 @@ pub(crate) fn alone(holder: Option<&Holder>, ttl: Option<GoDuration>) -> Says {
 pub(crate) fn ttl_note(ttl: Option<GoDuration>) -> Option<String> {
     ttl.map(|ttl| {
         format!(
-            "ttl {ttl} is accepted but not acted on in this version: a holder is released when its end is proven"
+            "a claim from outside of the cluster is lost when it is not renewed for {ttl}; Jobs and Pods are released when their \
+             end is proven"
         )
     })
 }

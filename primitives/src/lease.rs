@@ -1,7 +1,7 @@
 //! Lease: a singleton, or the leader of those who stand by.
 //!
 //! Enter: the head of the queue when the ledger is empty; `priority` is that of waiters who have none of their own.
-//! Leave: by evidence only, so a dead leader is replaced at once; `ttl` is accepted and not acted on. The rules are
+//! Leave: by evidence only, so a dead leader is replaced at once; `ttl` is for claims ([`crate::claim`]). The rules are
 //! those of [`crate::mutex`]; what differs is what it is for, and so its words.
 //! Invariants: `LedgerExclusion`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
 //!

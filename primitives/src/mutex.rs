@@ -1,7 +1,7 @@
 //! Mutex: one holder at a time, in the order of the queue.
 //!
-//! Enter: the head of the queue when the ledger is empty. Leave: by evidence only ([`crate::hold`]); `ttl` is accepted
-//! and not acted on. Invariants: `LedgerExclusion`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
+//! Enter: the head of the queue when the ledger is empty. Leave: by evidence only ([`crate::hold`]); `ttl` is for claims
+//! ([`crate::claim`]). Invariants: `LedgerExclusion`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
 //!
 //! Prior art: tickets in creation order with a fencing revision, as in etcd's `concurrency` package; release on the
 //! observed end of the holder, as the session locks of `PostgreSQL` have it.

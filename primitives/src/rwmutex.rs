@@ -9,7 +9,7 @@
 //! | `PreferReaders` | whenever no writer holds | when nobody holds and no reader waits |
 //! | `PreferWriters` | when no writer holds or waits | in the order of the queue, when nobody holds |
 //!
-//! Leave: by evidence only, each for itself; `ttl` is accepted and not acted on.
+//! Leave: by evidence only, each for itself; `ttl` is for claims ([`crate::claim`]).
 //! Invariants: `LedgerExclusion` (no writer beside anybody), `TokenMonotone`, `ReleaseNeedsEvidence`.
 //!
 //! Source of the task-fair and phase-fair orders: Brandenburg and Anderson, "Spin-based reader-writer synchronization for

@@ -3,7 +3,7 @@
 //! Enter: the head of the queue while its permits fit, several in one write; a head that does not fit stops those behind
 //! it, so that who asks for many is not starved by those who ask for one. Who asks for more than there are at all is
 //! refused at once, and stands in nobody's way. Fewer permits put nobody out: nobody enters until enough have ended.
-//! Leave: by evidence only; `ttl` is accepted and not acted on.
+//! Leave: by evidence only; `ttl` is for claims ([`crate::claim`]).
 //! Invariants: `SemaphoreBound`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
 //!
 //! Prior art: Java's fair `Semaphore`, but with permits that somebody owns; strict order as in Kueue's `StrictFIFO`.

@@ -57,6 +57,9 @@ fn primitive(graph: &mut Graph, kind: Kind, own: &str, object: &Value) {
 fn claim(graph: &mut Graph, own: &str, object: &Value) {
     let Ok(spec) = serde_json::from_value::<ClaimSpec>(object["spec"].clone()) else { return };
     let state = object.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
+    if matches!(state, "Denied" | "Expired" | "Released") {
+        return;
+    }
     graph.node(own, state);
     if let Some(role) = spec.role() {
         tie(graph, own, &spec.primitive().to_string(), role);

@@ -53,7 +53,7 @@ fn a_silent_leader_keeps_the_lease_whatever_the_ttl_and_a_person_is_asked() {
     let status = commit(&mut snapshot);
     assert_eq!(holders(&status.ledger), ["a"]);
     assert_eq!(reason_of(&status.common, STALLED), reason::HOLDER_SUSPECT);
-    assert!(message(&status.common, READY).1.contains("ttl 15s is accepted but not acted on"));
+    assert!(message(&status.common, READY).1.contains("not renewed for 15s"));
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn a_ttl_is_named_as_not_acted_on() {
     let mut with_ttl = mutex(vec![]);
     with_ttl.spec.ttl = Some("30m".parse().unwrap());
     let status = step(&snapshot(with_ttl, vec![])).status;
-    assert!(message(&status.common, READY).1.contains("ttl 30m0s is accepted but not acted on"));
+    assert!(message(&status.common, READY).1.contains("not renewed for 30m0s"));
 }
 
 #[test]

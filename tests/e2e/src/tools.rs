@@ -61,6 +61,11 @@ pub fn koncli_command(namespace: &str, kubeconfig: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// The program itself.
+pub fn koncli_program() -> Result<PathBuf> {
+    from_environment("KONDUCTOR_E2E_KONCLI")
+}
+
 /// The image of koncli, as a pod names it.
 pub fn koncli_image() -> Result<String> {
     std::env::var("KONDUCTOR_E2E_KONCLI_IMAGE")

@@ -4,6 +4,8 @@
 
 #[path = "together/admission.rs"]
 mod admission;
+#[path = "together/answers.rs"]
+mod answers;
 #[path = "together/attested.rs"]
 mod attested;
 #[path = "together/barrier.rs"]
@@ -48,6 +50,8 @@ mod surroundings;
 mod suspend;
 #[path = "together/templates.rs"]
 mod templates;
+#[path = "together/transcripts.rs"]
+mod transcripts;
 #[path = "together/waitgroup.rs"]
 mod waitgroup;
 #[path = "together/windows.rs"]

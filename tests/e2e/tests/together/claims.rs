@@ -13,7 +13,9 @@ use konductor_api::semaphore::Semaphore;
 use konductor_e2e::cluster::kubeconfig;
 use konductor_e2e::namespace::{Namespace, in_namespace};
 use konductor_e2e::proxy::Proxy;
-use konductor_e2e::tools::{Said, koncli, koncli_as, koncli_command, koncli_image, kubectl, kubectl_with};
+use konductor_e2e::tools::{
+    Said, in_tree, koncli, koncli_as, koncli_command, koncli_image, kubectl, kubectl_with,
+};
 use konductor_e2e::workload::{is_running, job, main, pod, until_complete, until_pod};
 use konductor_e2e::{primitive, wait};
 use kube::ResourceExt;
@@ -206,6 +208,25 @@ async fn what_was_locked_in_a_pod_is_freed_by_the_proven_end_of_the_pod() {
         wait::until_gone(&api, "one").await?;
         wait::until_gone(&namespace.api::<Claim>(), &claim.name_any()).await?;
         assert!(main(&two).is_some());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_example_of_koncli_in_a_job_tells_its_story() {
+    in_namespace("koncli-in-a-job", async |namespace| {
+        for file in ["access.yaml", "mutex.yaml", "job.yaml"] {
+            let text = std::fs::read_to_string(in_tree("examples/koncli-in-a-job").join(file))?;
+            // On the cluster under test the image has a tag of its contents.
+            let text = text.replace("localhost/koncli:0.1.0", &koncli_image()?);
+            let said = kubectl_with(namespace.name(), &["apply", "-f", "-"], &text).await?;
+            ensure!(said.success, "{file}: {said:?}");
+        }
+        until_complete(namespace, "nightly").await?;
+        primitive::until_free(namespace, "warehouse").await?;
+        assert_eq!(last(namespace, "warehouse").await?, Some(Evidence::P1));
         Ok(())
     })
     .await;
@@ -618,8 +639,10 @@ async fn a_crowd_of_runs_is_never_more_than_the_permits_and_goes_in_the_order_of
             most = most.max(now);
         }
         assert_eq!((moments.len(), now, most), (2 * CROWD, 0, 5));
-        let semaphore: Semaphore = namespace.api().get("pool").await?;
-        assert_eq!(semaphore.status.map(|status| status.in_use), Some(0));
+        wait::until(&namespace.api(), "pool", "free again", |semaphore: &Semaphore| {
+            semaphore.status.as_ref().is_some_and(|status| status.in_use == 0)
+        })
+        .await?;
         assert!(namespace.api::<Claim>().list(&ListParams::default()).await?.items.is_empty());
         Ok(())
     })

@@ -57,7 +57,7 @@ async fn the_seeds_manifests_apply_unchanged() {
             .flat_map(|status| &status.common.conditions)
             .map(|condition| condition.message.as_str())
             .collect();
-        assert!(said.contains("ttl 30m"), "the status says that ttl is not acted on yet: {said}");
+        assert!(said.contains("not renewed for 30m"), "the status says what ttl is about: {said}");
         Ok(())
     })
     .await;
