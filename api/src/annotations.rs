@@ -57,6 +57,8 @@ pub const SUSPENDED_VALUE: &str = "waits-for-its-turn";
 pub const GRANT: &str = "konductor.io/grant";
 /// On pods, by the operator: fencing tokens, followed by the place of the entry.
 pub const TOKEN_PREFIX: &str = "konductor.io/token-";
+/// On pods, by the operator: when it changed the pod once more, because its kubelet had not shown the verdict to the waiter.
+pub const NUDGED: &str = "konductor.io/nudged";
 /// On a namespace: names of the namespaces whose gates may look at its objects, separated by commas; `*` for all.
 pub const ALLOW_GATES_FROM: &str = "konductor.io/allow-gates-from";
 /// On a primitive: the token of a hold that is over, says whoever has the right to break holds of it.
@@ -83,5 +85,5 @@ pub fn token(place: usize) -> String {
 
 /// May only the operator write it?
 pub fn is_operators(key: &str) -> bool {
-    key == GRANT || key.starts_with(TOKEN_PREFIX)
+    key == GRANT || key == NUDGED || key.starts_with(TOKEN_PREFIX)
 }

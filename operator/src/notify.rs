@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use konductor_api::annotations::{self, FINALIZER, GRANT};
+use konductor_api::annotations::{self, FINALIZER, GRANT, NUDGED};
 use konductor_api::conditions::{self, GRANTED};
 use konductor_api::ledger::Holder;
 use konductor_api::participation::{PodPlan, PrimitiveRef};
@@ -42,6 +42,8 @@ use crate::telemetry::Write;
 
 /// After so long the ledger is looked at again, whoever is still to be told: what has become free goes on first.
 pub(crate) const TURN: Duration = Duration::from_millis(200);
+/// A kubelet shows a verdict to the waiter within 0.2 to 1.3 s.
+const LATE: Duration = Duration::from_secs(5);
 /// A pod changes while it is told: read it and decide again, so often.
 const ATTEMPTS: usize = 4;
 /// After that.
@@ -160,7 +162,10 @@ async fn tell_pod(
             telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
         }
         let (grant, tokens) = match telling {
-            Telling::Nothing => return Ok(None),
+            Telling::Nothing => {
+                nudge(context, namespace, primitive, &pod).await?;
+                return Ok(None);
+            }
             Telling::Wait(wait) => return Ok(Some(wait)),
             Telling::Lift { message } => match gates::lift(context, namespace, &pod, &message).await? {
                 Patched::Changed(Some(fresh)) => {
@@ -177,6 +182,7 @@ async fn tell_pod(
         let write = Write::Grant;
         match patch_pod(context, namespace, &pod, &body, write).await? {
             Patched::Written(written) => {
+                context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), LATE);
                 announce_verdict(context, &written, &plan, &grant);
                 return Ok(None);
             }
@@ -187,6 +193,45 @@ async fn tell_pod(
     }
     context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), RETRY);
     Ok(None)
+}
+
+/// A kubelet may miss a change of a pod that comes while it works through its pods, and shows it to the waiter with its next look,
+/// a minute or more later. Any other change makes it look at once.
+async fn nudge(
+    context: &Context,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    pod: &PodFacts,
+) -> Result<(), CallError> {
+    let told = pod.grant.as_ref().filter(|grant| grant.verdict.opens()).map(|grant| grant.waiter_started_at);
+    let waits = pod.can_be_told().map(Timestamp::as_second);
+    let since = granted_of(pod)
+        .filter(|known| known.status == "True")
+        .and_then(|known| known.last_transition_time.clone());
+    let (Some(since), true) = (since, told.is_some() && told == waits) else { return Ok(()) };
+    let now = Timestamp::now();
+    let key = Key::Primitive(namespace.to_owned(), primitive.clone());
+    let late = Duration::try_from(now.duration_since(since.0)).unwrap_or_default();
+    let rest = LATE.checked_sub(late).or_else(|| context.advisor.too_soon(&pod.object().metadata, LATE));
+    if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+        context.queue.add_after(key, rest);
+        return Ok(());
+    }
+    let mut metadata = precondition(pod);
+    metadata["annotations"] = json!({NUDGED: format!("{now:.0}")});
+    if let Patched::Written(written) =
+        patch_pod(context, namespace, pod, &json!({"metadata": metadata}), Write::Nudge).await?
+    {
+        tracing::info!(
+            pod = pod.name,
+            namespace,
+            seconds = late.as_secs(),
+            "its kubelet has not shown it the verdict: nudged"
+        );
+        context.advisor.wrote(&written.metadata);
+        context.queue.add_after(key, LATE);
+    }
+    Ok(())
 }
 
 fn judge(

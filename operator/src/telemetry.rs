@@ -32,6 +32,7 @@ pub(crate) enum Write {
     Condition,
     Job,
     Claim,
+    Nudge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -157,6 +158,7 @@ impl Telemetry {
             Write::Condition => "condition",
             Write::Job => "job",
             Write::Claim => "claim",
+            Write::Nudge => "nudge",
         };
         self.writes.get_or_create(&What { what }).inc();
     }

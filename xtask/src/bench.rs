@@ -4,11 +4,12 @@
 //! same run, interleaved, so that a busy machine slows both.
 //!
 //! The way through: [`handover`] (the order of it all) → [`chain`] (one chain of pods or Jobs) → [`manifests`]; and
-//! [`admission`], and [`ledger`] and [`trip`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
+//! [`admission`], [`clients`], and [`ledger`] and [`trip`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
 //! [`scrape`], [`writes`].
 
 mod admission;
 mod chain;
+mod clients;
 mod figures;
 mod handover;
 mod ledger;
@@ -48,6 +49,14 @@ pub(crate) enum Name {
         #[command(flatten)]
         choice: Choice,
     },
+    /// Many `koncli run` at once on one Semaphore, and what they ask of the API server
+    Clients {
+        /// How many
+        #[arg(long, default_value_t = 200)]
+        count: usize,
+        #[command(flatten)]
+        choice: Choice,
+    },
     /// Grants of one Semaphore that are committed in a second, beside bare compare-and-swap writes
     Ledger(Crowd),
     /// From the last arrival at a large Barrier to the write that opens it
@@ -79,6 +88,7 @@ struct Options {
 pub(crate) fn run(name: &Name) -> Result<()> {
     let (Name::Handover { choice, .. }
     | Name::Admission { choice, .. }
+    | Name::Clients { choice, .. }
     | Name::Ledger(Crowd { choice, .. })
     | Name::Trip(Crowd { choice, .. })) = name;
     let target = choice.resolve()?;
@@ -91,6 +101,7 @@ pub(crate) fn run(name: &Name) -> Result<()> {
     match name {
         Name::Handover { rounds, .. } => handover::run(&options, *rounds),
         Name::Admission { rounds, .. } => admission::run(&options, *rounds),
+        Name::Clients { count, .. } => clients::run(&options, &crate::test::koncli()?, *count),
         Name::Ledger(crowd) => ledger::run(&options, crowd.count.unwrap_or(1000)),
         Name::Trip(crowd) => trip::run(&options, crowd.count.unwrap_or(10_000)),
     }

@@ -13,6 +13,8 @@ mod cluster;
 mod report;
 mod tally;
 
+pub(crate) use cluster::koncli;
+
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};

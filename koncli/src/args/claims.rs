@@ -14,7 +14,7 @@ use super::{Format, GoTime, OnceVerb, Verb, WaitVerb};
 /// Who asks.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Who {
-    /// Who it is for [default: the pod, or user@host]
+    /// Who it is for; left out: the pod, or user@host
     #[arg(
         long,
         visible_alias = "arrival-id",
@@ -31,7 +31,7 @@ pub struct Patience {
     /// How long it waits, e.g. 30m; left out: without a limit; 0: one look
     #[arg(long, env = "KONDUCTOR_TIMEOUT", hide_env_values = true)]
     pub timeout: Option<GoTime>,
-    /// Higher goes first [default: that of the primitive]
+    /// Higher goes first; left out: as the primitive says
     #[arg(long, allow_negative_numbers = true)]
     pub priority: Option<i32>,
     /// In a pod: do not end with that pod
@@ -146,8 +146,8 @@ pub struct RunWith {
     /// How it waits.
     #[command(flatten)]
     pub patience: Patience,
-    /// How long the hold may go without being renewed before it is lost; the command is killed before [default: 30s; of a
-    /// Lease 15s]
+    /// How long the hold may go without being renewed before it is lost; the command is killed before; left out: 30s, of a
+    /// Lease 15s
     #[arg(long)]
     pub ttl: Option<GoTime>,
     /// The command and its arguments, behind --

@@ -165,7 +165,7 @@ fn test(
 }
 
 /// The command line of this tree.
-fn koncli() -> Result<PathBuf> {
+pub(crate) fn koncli() -> Result<PathBuf> {
     cargo::run(cargo::cargo(&["build", "--quiet", "--locked", "--workspace", "--bin", "koncli"]))?;
     Ok(target_folder().join("debug/koncli"))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
-use konductor_api::annotations::GRANT;
+use konductor_api::annotations::{GRANT, NUDGED};
 use konductor_api::conditions::STALLED;
 use konductor_api::ledger::{Evidence, Release};
 use konductor_api::mutex::{Mutex, MutexStatus};
@@ -14,6 +14,7 @@ use konductor_e2e::namespace::{Namespace, in_namespace};
 use konductor_e2e::played::PlayedNode;
 use konductor_e2e::workload::{has_succeeded, is_waiting, pod, until_pod};
 use konductor_e2e::{primitive, wait};
+use kube::ResourceExt;
 
 /// The garbage collector of pods waits 40 s before it believes that a node is gone, and Konductor twice as long.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -89,6 +90,25 @@ async fn a_machine_that_is_removed_gives_up_its_hold_after_a_quarantine() {
         let release = release_of_the_holder(namespace).await?;
         assert_eq!(release.evidence, Evidence::A2);
         Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_pod_whose_kubelet_missed_the_verdict_is_changed_once_more() {
+    in_namespace("nudged", async |namespace| {
+        let node = PlayedNode::new(namespace).await?;
+        primitive::mutex(namespace, "db").await?;
+        node.takes(pod("told").mutex("db")).create(namespace).await?;
+        node.starts_the_waiter(namespace, "told").await?;
+        let told = until_pod(namespace, "told", "told to start", |pod| grant(pod).is_some()).await?;
+        assert!(!told.annotations().contains_key(NUDGED));
+        let nudged =
+            until_pod(namespace, "told", "nudged", |pod| pod.annotations().contains_key(NUDGED)).await?;
+        assert_eq!(grant(&told), grant(&nudged), "the verdict is what it was");
+        node.starts_main(namespace, "told").await?;
+        node.remove().await
     })
     .await;
 }
