@@ -606,7 +606,7 @@ const CROWD: usize = 60;
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_crowd_of_runs_is_never_more_than_the_permits_and_goes_in_the_order_of_the_queue() {
+async fn a_crowd_of_runs_is_never_more_than_the_permits() {
     in_namespace("run-crowd", async |namespace| {
         done(namespace, &["semaphore", "create", "pool", "--permits", "5"]).await?;
         let file = std::env::temp_dir().join(format!("konductor-e2e-{}.crowd", namespace.name()));
@@ -644,6 +644,34 @@ async fn a_crowd_of_runs_is_never_more_than_the_permits_and_goes_in_the_order_of
         })
         .await?;
         assert!(namespace.api::<Claim>().list(&ListParams::default()).await?.items.is_empty());
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn who_came_first_runs_first() {
+    in_namespace("run-order", async |namespace| {
+        primitive::mutex(namespace, "db").await?;
+        done(namespace, &["mutex", "lock", "db", "--holder", "first"]).await?;
+        let file = std::env::temp_dir().join(format!("konductor-e2e-{}.order", namespace.name()));
+        let mut line = Vec::new();
+        for number in 0..6 {
+            let script = format!("echo {number} $KONDUCTOR_TOKEN >>{}", file.display());
+            line.push(run(namespace, &kubeconfig()?, &script)?);
+            primitive::until_waiting(namespace, "db", number + 1).await?;
+        }
+        done(namespace, &["mutex", "unlock", "db", "--holder", "first"]).await?;
+        for mut child in line {
+            ensure!(child.wait().await?.success());
+        }
+        let text = std::fs::read_to_string(&file)?;
+        std::fs::remove_file(&file)?;
+        let numbers: Vec<_> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(numbers, ["0", "1", "2", "3", "4", "5"]);
+        let tokens: Vec<u64> = text.lines().filter_map(|line| line.split(' ').nth(1)?.parse().ok()).collect();
+        assert!(tokens.len() == 6 && tokens.is_sorted(), "{text}");
         Ok(())
     })
     .await;
