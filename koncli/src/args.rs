@@ -136,6 +136,11 @@ pub enum Command {
     },
     /// Say which version this is
     Version,
+    /// Write the manual pages into a folder
+    Man {
+        /// The folder, which is made if it is not there
+        folder: PathBuf,
+    },
     /// Print a completion script for a shell
     Completion {
         /// The shell

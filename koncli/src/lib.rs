@@ -129,6 +129,7 @@ fn answer(args: Args, mut command: clap::Command) -> Exit {
         Command::Lint(options) => output::lint(&options),
         Command::Operator { .. } => output::told(check::operator(to)),
         Command::Version => output::version(),
+        Command::Man { folder } => output::man(&folder, command),
         Command::Completion { shell } => output::completion(shell, &mut command),
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 
 use jiff::Timestamp;
 use konductor_api::participation::Kind;
@@ -222,6 +223,18 @@ pub(crate) fn lint(options: &Lint) -> Exit {
 /// The version, as data.
 pub(crate) fn version() -> Exit {
     print(concat!("koncli ", env!("CARGO_PKG_VERSION"), "\n"), Exit::Done)
+}
+
+/// A page for each command.
+pub(crate) fn man(folder: &Path, command: clap::Command) -> Exit {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
+    match written {
+        Ok(()) => print("", Exit::Done),
+        Err(error) => {
+            eprintln!("error: {}: {error}", folder.display());
+            Exit::Error
+        }
+    }
 }
 
 /// A script for a shell.

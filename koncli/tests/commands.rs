@@ -143,6 +143,12 @@ fn bad_input_is_a_sentence_and_a_code() {
 fn version_help_and_completion_need_nothing() {
     assert!(text(&koncli(&["version"], "").stdout).starts_with("koncli 0."));
     assert!(text(&koncli(&["--help"], "").stdout).contains("lint"));
+    let folder = std::env::temp_dir().join(format!("koncli-man-{}", std::process::id()));
+    assert!(koncli(&["man", folder.to_str().unwrap()], "").status.success());
+    let pages: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|page| page.unwrap().file_name()).collect();
+    assert!(pages.len() > 30 && pages.contains(&"koncli-mutex-lock.1".into()), "{pages:?}");
+    assert!(pages.iter().all(|page| !page.to_str().unwrap().contains("__")), "{pages:?}");
+    std::fs::remove_dir_all(&folder).unwrap();
     for shell in ["bash", "zsh", "fish"] {
         assert!(text(&koncli(&["completion", shell], "").stdout).contains("koncli"), "{shell}");
     }

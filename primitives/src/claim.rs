@@ -25,6 +25,9 @@ use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Expiry, Lookup};
 use crate::verdict::Who;
 
+/// A clock that stands still is not looked at more often than that.
+const LOOK: SignedDuration = SignedDuration::from_millis(250);
+
 /// What matters of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimFacts {
@@ -119,7 +122,7 @@ impl ClaimFacts {
     /// When it will be lost, if nobody renews it.
     pub(crate) fn lost_at(&self, now: Timestamp) -> Option<Timestamp> {
         let ttl = SignedDuration::from_nanos(self.ttl.filter(|_| self.was_told())?.as_nanoseconds());
-        now.checked_add(ttl.saturating_sub(self.silent_for).max(SignedDuration::ZERO)).ok()
+        now.checked_add(ttl.saturating_sub(self.silent_for).max(LOOK)).ok()
     }
 
     fn is_silent(&self) -> bool {

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::desk::Desk;
 use super::identity::Holder;
 use super::wanted::{Standing, Wanted, standing};
-use crate::args::{Add, Arrive, Connection, Format, Own, Patience, Take, Who};
+use crate::args::{Add, Arrive, Connection, Format, Own, Patience, Take};
 use crate::cluster::connect;
 use crate::exit::Exit;
 use crate::live::{LiveError, Told};
@@ -33,7 +33,7 @@ pub async fn take(to: &Connection, kind: Kind, mode: Option<ClaimMode>, take: Ta
     let claim = or_interrupted(&desk, &wanted, &holder).await?;
     let token = claim.status.as_ref().and_then(|status| status.token.clone()).unwrap_or_default();
     let name = claim.metadata.name.clone().unwrap_or_default();
-    warn(&wanted, &claim, &take.who);
+    warn(&wanted, &claim);
     let text = match take.output.or(cluster.output).unwrap_or(Format::Text) {
         Format::Text => format!("{} is held by {}, token {token}\n", wanted.what(), holder.shown),
         Format::Name => format!("claim.konductor.io/{name}\n"),
@@ -79,8 +79,8 @@ pub(crate) async fn or_interrupted(
 }
 
 /// What nobody would guess.
-fn warn(wanted: &Wanted, claim: &Claim, who: &Who) {
-    if claim.spec.pod.is_some() || who.holder.is_some() && claim.spec.ttl.is_none() && wanted.unbound {
+fn warn(wanted: &Wanted, claim: &Claim) {
+    if claim.spec.pod.is_some() {
         return;
     }
     let name = &wanted.name;

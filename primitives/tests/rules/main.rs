@@ -10,6 +10,7 @@ mod support;
 
 mod barrier;
 mod claim;
+mod claimants;
 mod critical;
 mod evidence;
 mod facts;
