@@ -74,7 +74,7 @@ pub(crate) async fn lift(context: &Context, key: &ObjectKey) -> Result<(), CallE
     let mut facts = observe::facts(&context.caches, &pod);
     for _ in 0..ATTEMPTS {
         let seen = Instant::now();
-        if !facts.finalizer || !facts.is_dead() || is_needed(context, &key.namespace, &facts, seen).await? {
+        if !facts.finalizer || !has_ended(&facts) || is_needed(context, &key.namespace, &facts, seen).await? {
             return Ok(());
         }
         match patch_pod(context, &key.namespace, &facts, &without_finalizer(&facts), Write::Finalizer).await?
@@ -84,6 +84,13 @@ pub(crate) async fn lift(context: &Context, key: &ObjectKey) -> Result<(), CallE
         }
     }
     Ok(())
+}
+
+/// A pod in which somebody claims something has no waiter that would find its verdict withdrawn if its machine came back: that
+/// somebody vouches for its end counts only when nobody starts it again.
+fn has_ended(pod: &PodFacts) -> bool {
+    let takes_part = !index::named_by(&pod.object().metadata).is_empty();
+    pod.terminal.is_some() || pod.attested().is_some() && (takes_part || pod.deleting)
 }
 
 /// The patch that takes our finalizer, and no other, off this version of the pod.

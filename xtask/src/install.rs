@@ -33,7 +33,9 @@ pub(crate) fn install(helm: &Path, kubeconfig: &Path, images: &Images, values: &
     command.args(["upgrade", "--install", RELEASE]).arg(root().join("charts/konductor"));
     // Values of an earlier install would otherwise come back and name images that are gone.
     command.args(["--create-namespace", "--reset-values", "--wait", "--timeout", TIMEOUT]);
-    for value in image_values("image", &images.operator).chain(image_values("waiter.image", &images.waiter)) {
+    let waiter = image_values("waiter.image", &images.waiter);
+    let koncli = image_values("koncli.image", &images.koncli);
+    for value in image_values("image", &images.operator).chain(waiter).chain(koncli) {
         command.args(["--set-string", &value]);
     }
     for value in values {

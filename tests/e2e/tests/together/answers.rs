@@ -5,7 +5,8 @@ use konductor_api::claim::Claim;
 use konductor_api::ledger::Evidence;
 use konductor_api::mutex::Mutex;
 use konductor_e2e::namespace::{Namespace, in_namespace};
-use konductor_e2e::tools::{koncli, koncli_as, kubectl};
+use konductor_e2e::product;
+use konductor_e2e::tools::{helm, koncli, koncli_as, kubectl};
 use konductor_e2e::workload::{is_running, job, pod, until_complete, until_pod};
 use konductor_e2e::{primitive, wait};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -139,6 +140,13 @@ async fn a_claim_that_is_broken_is_told_who_did_it_and_why() {
         Ok(())
     })
     .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_chart_tests_itself_with_the_same_check() {
+    let said = helm(product::NAMESPACE, &["test", "konductor", "--logs", "--timeout", "120s"]).await.unwrap();
+    assert!(said.out.contains("Succeeded"), "{said:?}");
 }
 
 #[tokio::test]
