@@ -126,9 +126,9 @@ impl World {
     }
 
     /// The next revision of anything.
-    fn next(&mut self) -> Option<String> {
+    fn next(&mut self) -> String {
         self.revision += 1;
-        Some(self.revision.to_string())
+        self.revision.to_string()
     }
 
     // --------------------------------------------------------------------------------------------------- clients
@@ -198,7 +198,7 @@ impl World {
         let mut claim = Claim::new(&name, spec);
         claim.metadata.uid = Some(name.clone());
         claim.metadata.creation_timestamp = Some(time(self.now));
-        claim.metadata.resource_version = self.next();
+        claim.metadata.resource_version = Some(self.next());
         self.claims.insert(name.clone(), claim);
         name
     }
@@ -220,7 +220,7 @@ impl World {
                         )))
                         .unwrap(),
                     );
-                    claim.metadata.resource_version = revision;
+                    claim.metadata.resource_version = Some(revision);
                     letter.answer = phase(claim);
                     kept.push(letter);
                 }
@@ -347,7 +347,7 @@ impl World {
             }
             check(&mutex, &proposed.status).unwrap();
             self.mutex.status = Some(proposed.status);
-            self.mutex.metadata.resource_version = self.next();
+            self.mutex.metadata.resource_version = Some(self.next());
             self.operators[which].mutex = Some(self.mutex.clone());
         }
         let committed = self.operators[which].mutex.clone().unwrap();
@@ -387,7 +387,7 @@ impl World {
                 message: String::new(),
             };
             set(&mut status.conditions, claimed, Some(1), now);
-            claim.metadata.resource_version = revision;
+            claim.metadata.resource_version = Some(revision);
         }
         self.see(which, name);
     }
