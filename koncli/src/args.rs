@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 use konductor_api::duration::GoDuration;
 use serde::Deserialize;
 
@@ -119,6 +120,16 @@ pub enum Command {
         #[command(flatten)]
         look: Look,
     },
+    /// Show every primitive of the namespace: who holds it, who waits
+    List(List),
+    /// Wait until a gate or barrier is open, or a wait group is done
+    Wait {
+        /// gate/NAME, barrier/NAME or waitgroup/NAME
+        target: String,
+        /// How long, e.g. 30m; left out: without a limit; 0: one look
+        #[arg(long, env = "KONDUCTOR_TIMEOUT", hide_env_values = true)]
+        timeout: Option<GoTime>,
+    },
     /// Show manifests as the webhook would change them, without a cluster
     Inject(Inject),
     /// Take out of manifests what the webhook, or inject, has put into them
@@ -181,7 +192,7 @@ pub enum LogLevel {
 /// How something is shown.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Look {
-    /// text, json, yaml or name [default: text]
+    /// text, wide, json, yaml or name [default: text]
     #[arg(short, long, env = "KONCLI_OUTPUT", hide_env_values = true)]
     pub output: Option<Format>,
 }
@@ -192,6 +203,8 @@ pub struct Look {
 pub enum Format {
     /// For people.
     Text,
+    /// For people, with who waits.
+    Wide,
     /// What a list says, as JSON objects, one a line.
     Json,
     /// The whole object.
@@ -218,6 +231,7 @@ pub struct List {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Named {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
 }
 
@@ -225,6 +239,7 @@ pub struct Named {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Wait {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
     /// How long, e.g. 30m; left out: without a limit; 0: one look
     #[arg(long, env = "KONDUCTOR_TIMEOUT", hide_env_values = true)]
@@ -322,6 +337,7 @@ pub enum CommonVerb {
     /// Show who holds it, who waits for it and why
     Status {
         /// Its name
+        #[arg(add = ArgValueCandidates::new(crate::complete::names))]
         name: String,
         /// How it is shown.
         #[command(flatten)]

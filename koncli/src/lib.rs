@@ -11,6 +11,7 @@ pub mod breaking;
 pub mod check;
 pub mod claims;
 pub mod cluster;
+pub mod complete;
 pub mod create;
 pub mod describe;
 pub mod doctor;
@@ -48,6 +49,8 @@ use live::Ask;
 /// Does what the command line asks for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.into_iter().collect();
+    // A shell asks what may come next, and is answered here.
+    clap_complete::CompleteEnv::with_factory(Args::command).complete();
     let matches = Args::command().name(called(&arguments)).bin_name(called(&arguments));
     let parsed =
         matches.clone().try_get_matches_from(arguments).and_then(|found| Args::from_arg_matches(&found));
@@ -63,7 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     outcome.into()
 }
 
-fn answer(args: Args, mut command: clap::Command) -> Exit {
+fn answer(args: Args, command: clap::Command) -> Exit {
     let to = &args.connection;
     match args.command {
         Command::Gate(verb) => output::live(to, Kind::Gate, Ask::of_gate(verb)),
@@ -124,13 +127,15 @@ fn answer(args: Args, mut command: clap::Command) -> Exit {
         Command::Guard { grace } => run::guard::guard(Duration::from_millis(grace)),
         Command::Exec { parent, command } => run::child::exec(parent, &command),
         Command::Status { kind, name, look } => output::status(to, &kind, name, look),
+        Command::List(flags) => output::list(to, &flags),
+        Command::Wait { target, timeout } => output::wait(to, &target, timeout),
         Command::Inject(options) => output::inject(&options),
         Command::Uninject(options) => output::uninject(&options),
         Command::Lint(options) => output::lint(&options),
         Command::Operator { .. } => output::told(check::operator(to)),
         Command::Version => output::version(),
         Command::Man { folder } => output::man(&folder, command),
-        Command::Completion { shell } => output::completion(shell, &mut command),
+        Command::Completion { shell } => output::completion(shell, command.get_name()),
     }
 }
 

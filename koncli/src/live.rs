@@ -21,7 +21,7 @@ use crate::args::{CommonVerb, Connection, Format, GateVerb, List, Look, OnceVerb
 use crate::cluster::{Cluster, ClusterError, connect};
 use crate::create::Create;
 use crate::exit::Exit;
-use crate::rows::{as_json, row, table};
+use crate::rows::{as_json, row, table, wide_row};
 use crate::told::told;
 
 /// What is asked of primitives of one kind.
@@ -143,14 +143,14 @@ pub async fn ask(connection: &Connection, kind: Kind, ask: Ask) -> Told {
 }
 
 /// Everything of every kind.
-pub async fn status_of_all(connection: &Connection, look: &Look) -> Told {
+pub async fn list_all(connection: &Connection, list: &List) -> Told {
+    let look = &list.look;
     let cluster = connect(connection).await?;
     let mut text = String::new();
     for kind in Kind::ALL {
-        let list = List { look: look.clone(), all_namespaces: false, no_headers: false };
-        let (rows, _) = all(kind, &cluster, &list).await?;
+        let (rows, _) = all(kind, &cluster, list).await?;
         if !rows.is_empty() {
-            if cluster.format(look) == Format::Text && !text.is_empty() {
+            if matches!(cluster.format(look), Format::Text | Format::Wide) && !text.is_empty() {
                 text.push('\n');
             }
             text.push_str(&rows);
@@ -233,13 +233,14 @@ async fn all(kind: Kind, cluster: &Cluster, list: &List) -> Told {
     let found = api.list(&ListParams::default()).await.map_err(|error| refused(what, &error))?;
     let objects: Vec<Value> = found.items.iter().map(as_value).collect();
     let text = match cluster.format(&list.look) {
-        Format::Text => table(
+        shown @ (Format::Text | Format::Wide) => table(
             &objects
                 .iter()
                 .map(|object| {
                     let namespace =
                         list.all_namespaces.then(|| ("namespace", object["metadata"]["namespace"].clone()));
-                    namespace.into_iter().chain(row(kind, object)).collect()
+                    let row = if shown == Format::Wide { wide_row(kind, object) } else { row(kind, object) };
+                    namespace.into_iter().chain(row).collect()
                 })
                 .collect::<Vec<_>>(),
             !list.no_headers,
@@ -302,7 +303,7 @@ impl One {
     async fn status(self, output: Format) -> Told {
         let object = self.get().await?;
         let text = match output {
-            Format::Text => told(self.kind, &object),
+            Format::Text | Format::Wide => told(self.kind, &object),
             Format::Json => {
                 let mut flat = as_json(&row(self.kind, &object));
                 flat["namespace"] = object["metadata"]["namespace"].clone();
@@ -434,4 +435,25 @@ pub(crate) fn refused(what: &str, error: &kube::Error) -> LiveError {
         _ => ("", Exit::Error),
     };
     LiveError::Refused { what: what.to_owned(), said: status.message.clone(), hint, exit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: u16, name: &str) -> (String, Exit) {
+        let status = json!({"code": code, "message": "no", "reason": "x", "status": "Failure", "details": {"name": name}});
+        let error = refused("mutex/db", &kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())));
+        (error.to_string(), error.exit())
+    }
+
+    #[test]
+    fn each_no_has_a_way_out_and_a_code() {
+        let (words, exit) = said(404, "");
+        assert!(words.contains("definitions are not in this cluster: install the chart"), "{words}");
+        assert_eq!(exit, Exit::Error);
+        assert_eq!(said(404, "db").1, Exit::NotFound);
+        assert!(said(403, "db").0.contains("ask whoever administers") && said(403, "db").1 == Exit::Denied);
+        assert_eq!(said(500, "db").1, Exit::Error);
+    }
 }

@@ -14,7 +14,9 @@ use konductor_api::participation::Kind;
 use konductor_webhook::waiter::Settings;
 use serde_json::Value;
 
-use crate::args::{Connection, Document, Draw, Files, Inject, Lint, Listing, Look, Picture, Uninject};
+use crate::args::{
+    Connection, Document, Draw, Files, GoTime, Inject, Lint, List, Listing, Look, Picture, Uninject, Wait,
+};
 use crate::cluster::connect;
 use crate::exit::Exit;
 use crate::graph::{Graph, render, sources};
@@ -47,7 +49,8 @@ pub(crate) fn live(connection: &Connection, kind: Kind, ask: Ask) -> Exit {
 /// The status of one primitive, or of all.
 pub(crate) fn status(connection: &Connection, kind: &str, name: Option<String>, look: Look) -> Exit {
     if kind == "all" {
-        return told(live::status_of_all(connection, &look));
+        let list = List { look, all_namespaces: false, no_headers: false };
+        return told(live::list_all(connection, &list));
     }
     let known = Kind::ALL.into_iter().find(|known| known.lower() == kind.to_lowercase());
     match (known, name) {
@@ -66,6 +69,26 @@ pub(crate) fn status(connection: &Connection, kind: &str, name: Option<String>, 
             Exit::Usage
         }
     }
+}
+
+/// Waits for what is called `KIND/NAME`.
+pub(crate) fn wait(connection: &Connection, target: &str, timeout: Option<GoTime>) -> Exit {
+    let kinds = [Kind::Gate, Kind::Barrier, Kind::WaitGroup];
+    let found = target.split_once('/').and_then(|(kind, name)| {
+        Some((kinds.into_iter().find(|known| known.lower() == kind)?, name.to_owned()))
+    });
+    if let Some((kind, name)) = found {
+        return live(connection, kind, Ask::Wait(Wait { name, timeout }));
+    }
+    eprintln!(
+        "error: {target:?}: write gate/NAME, barrier/NAME or waitgroup/NAME; what can be held is waited for by taking it"
+    );
+    Exit::Usage
+}
+
+/// Every primitive.
+pub(crate) fn list(connection: &Connection, list: &List) -> Exit {
+    told(live::list_all(connection, list))
 }
 
 /// Why something waits.
@@ -237,9 +260,16 @@ pub(crate) fn man(folder: &Path, command: clap::Command) -> Exit {
     }
 }
 
-/// A script for a shell.
-pub(crate) fn completion(shell: clap_complete::Shell, command: &mut clap::Command) -> Exit {
+/// What a shell has to know: it asks the program itself each time, so that names of the cluster are completed, too.
+pub(crate) fn completion(shell: clap_complete::Shell, called: &str) -> Exit {
     let mut script = Vec::new();
-    clap_complete::generate(shell, command, "koncli", &mut script);
-    print(&String::from_utf8_lossy(&script), Exit::Done)
+    let shells = clap_complete::env::Shells::builtins();
+    let Some(completer) = shells.completer(&shell.to_string()) else {
+        eprintln!("error: there is no completion for {shell}");
+        return Exit::Error;
+    };
+    match completer.write_registration("COMPLETE", called, called, called, &mut script) {
+        Ok(()) => print(&String::from_utf8_lossy(&script), Exit::Done),
+        Err(error) => failed(&error),
+    }
 }

@@ -63,6 +63,17 @@ const fn columns(kind: Kind) -> &'static [(&'static str, Source)] {
     }
 }
 
+/// One row with who waits: how many, and who is next.
+pub fn wide_row(kind: Kind, object: &Value) -> Vec<(&'static str, Value)> {
+    let next = object.pointer("/status/queue/0").map(crate::told::name).unwrap_or_default();
+    let waiting = object.pointer("/status/waiting").and_then(Value::as_i64).unwrap_or(0);
+    let since = object.pointer("/status/queue/0/since").cloned().unwrap_or_else(|| json!(""));
+    row(kind, object)
+        .into_iter()
+        .chain([("waiting", json!(waiting)), ("next", json!(next)), ("since", since)])
+        .collect()
+}
+
 /// One row, as a flat object; the name comes first.
 pub fn row(kind: Kind, object: &Value) -> Vec<(&'static str, Value)> {
     let name = json!(object["metadata"]["name"].as_str().unwrap_or_default());

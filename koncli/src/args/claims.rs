@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::str::FromStr;
 
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use konductor_api::claim::ClaimMode;
 use konductor_api::participation::Kind;
 
@@ -46,6 +47,7 @@ pub struct Patience {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Take {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
     /// Who asks.
     #[command(flatten)]
@@ -71,6 +73,7 @@ pub struct Take {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Own {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
     /// Who asked.
     #[command(flatten)]
@@ -81,6 +84,7 @@ pub struct Own {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arrive {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
     /// Who arrives, as --holder
     #[arg(value_name = "HOLDER")]
@@ -103,6 +107,7 @@ pub struct Arrive {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Add {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
     /// Who is added.
     #[command(flatten)]
@@ -131,6 +136,7 @@ pub struct Run {
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunOne {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
     /// The rest.
     #[command(flatten)]

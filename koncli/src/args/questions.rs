@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use clap_complete::ArgValueCandidates;
 use konductor_api::participation::Kind;
 
 use super::Listing;
@@ -37,6 +38,7 @@ pub struct Events {
 #[derive(Clone, Debug, clap::Args)]
 pub struct BreakHold {
     /// Its name
+    #[arg(add = ArgValueCandidates::new(crate::complete::names))]
     pub name: String,
     /// Why it is certain that the holder has ended; it is kept in an Event
     #[arg(long)]

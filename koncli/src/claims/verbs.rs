@@ -35,7 +35,9 @@ pub async fn take(to: &Connection, kind: Kind, mode: Option<ClaimMode>, take: Ta
     let name = claim.metadata.name.clone().unwrap_or_default();
     warn(&wanted, &claim);
     let text = match take.output.or(cluster.output).unwrap_or(Format::Text) {
-        Format::Text => format!("{} is held by {}, token {token}\n", wanted.what(), holder.shown),
+        Format::Text | Format::Wide => {
+            format!("{} is held by {}, token {token}\n", wanted.what(), holder.shown)
+        }
         Format::Name => format!("claim.konductor.io/{name}\n"),
         Format::Json | Format::Yaml => {
             let said = json!({"name": wanted.name, "holder": holder.shown, "token": token, "claim": name});

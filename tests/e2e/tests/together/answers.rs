@@ -4,9 +4,10 @@ use anyhow::{Result, ensure};
 use konductor_api::claim::Claim;
 use konductor_api::ledger::Evidence;
 use konductor_api::mutex::Mutex;
+use konductor_e2e::cluster::kubeconfig;
 use konductor_e2e::namespace::{Namespace, in_namespace};
 use konductor_e2e::product;
-use konductor_e2e::tools::{helm, koncli, koncli_as, kubectl};
+use konductor_e2e::tools::{helm, koncli, koncli_as, koncli_command, kubectl};
 use konductor_e2e::workload::{is_running, job, pod, until_complete, until_pod};
 use konductor_e2e::{primitive, wait};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -137,6 +138,29 @@ async fn a_claim_that_is_broken_is_told_who_did_it_and_why() {
         wait::until_true("it is in the Events", noted).await?;
         let described = says(namespace, &["describe", "mutex", "db"]).await?;
         ensure!(described.contains("on evidence A3") && described.contains("Events:"), "{described}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn names_of_the_cluster_are_completed_and_everything_is_listed() {
+    in_namespace("complete", async |namespace| {
+        primitive::mutex(namespace, "database-migration").await?;
+        primitive::mutex(namespace, "disk").await?;
+        let mut shell = koncli_command(namespace.name(), &kubeconfig()?)?;
+        shell
+            .args(["--", "koncli", "mutex", "lock", "da"])
+            .env("COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", "3");
+        let offered = String::from_utf8(shell.env("_CLAP_IFS", "\n").output().await?.stdout)?;
+        assert_eq!(offered.lines().collect::<Vec<_>>(), ["database-migration"]);
+        let all = says(namespace, &["list", "-o", "wide"]).await?;
+        ensure!(all.contains("NEXT") && all.contains("database-migration") && all.contains("disk"), "{all}");
+        says(namespace, &["gate", "create", "g"]).await?;
+        says(namespace, &["gate", "open", "g"]).await?;
+        ensure!(says(namespace, &["wait", "gate/g", "--timeout", "1m"]).await?.contains("is open"));
         Ok(())
     })
     .await;
