@@ -105,7 +105,7 @@ pub struct ClaimSpec {
     pub pod: Option<ClaimingPod>,
 }
 
-/// A primitive, by kind and name.
+/// What is claimed, in the claim's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimedPrimitive {
@@ -116,7 +116,8 @@ pub struct ClaimedPrimitive {
     pub name: String,
 }
 
-/// How it is claimed.
+/// How. Of a RWMutex: Read or Write. Of a Barrier: ArriveAndWait, which is the default, Arrive, or Wait. Of a WaitGroup: Join,
+/// which is the default, or Wait. Absent for other kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimMode {
     /// Of a RWMutex: together with other readers.
@@ -133,7 +134,7 @@ pub enum ClaimMode {
     Join,
 }
 
-/// How it went.
+/// How it went, said once by who holds it, and then the hold ends. A Once is executed by Succeeded only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimOutcome {
     /// It did what it was there for.
@@ -142,7 +143,8 @@ pub enum ClaimOutcome {
     Failed,
 }
 
-/// Whether a claim ends with the pod that made it.
+/// Pod, which is the default: a claim that is made in a pod ends with that pod, too. None: it does not, like one that is made
+/// outside of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimBinding {
     /// It does.
@@ -151,7 +153,7 @@ pub enum ClaimBinding {
     None,
 }
 
-/// A pod, this one and no later one of its name.
+/// The pod that it was made in, this one and no later one of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimingPod {
@@ -182,7 +184,7 @@ pub struct ClaimStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// In one word.
+/// Waiting, Granted, Denied, Expired or Released. The last three are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimPhase {
     /// It is not its turn yet.

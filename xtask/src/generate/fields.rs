@@ -69,6 +69,7 @@ mod tests {
             let wanted = match definition.spec.names.kind.as_str() {
                 "Gate" => "| `spec.conditions[].name` | string | ",
                 "Barrier" | "WaitGroup" => "| `status.queue[].name` | string | ",
+                "Claim" => "| `spec.pod.name` | string, required | ",
                 _ => "| `status.holders[].token` | string | ",
             };
             assert!(table.contains(wanted), "{table}");
