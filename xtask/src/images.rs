@@ -16,9 +16,6 @@ use crate::oci::{Archive, Contents};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Built in one go, so that what they share is built once.
-const TOGETHER: [&str; 3] = ["konductor-operator", "konductor-webhook", "koncli"];
-
 /// One image: its name, and the archive that holds it.
 #[derive(Clone, Debug)]
 pub(crate) struct ImageRef {
@@ -71,7 +68,7 @@ pub(crate) fn build() -> Result<Images> {
     );
     let operator = Recipe {
         name: "konductor",
-        packages: &TOGETHER,
+        packages: &["konductor-operator", "konductor-webhook"],
         binaries: &["konductor-operator", "konductor-webhook"],
         profile: "release",
         // ring needs a C compiler for its target; the host's is the one that is there.
@@ -84,13 +81,8 @@ pub(crate) fn build() -> Result<Images> {
         profile: "waiter",
         target: musl.unwrap_or_else(|| host.clone()),
     };
-    let koncli = Recipe {
-        name: "koncli",
-        packages: &TOGETHER,
-        binaries: &["koncli"],
-        profile: "release",
-        target: host,
-    };
+    let koncli =
+        Recipe { name: "koncli", packages: &["koncli"], binaries: &["koncli"], profile: "cli", target: host };
     Ok(Images { operator: operator.make()?, waiter: waiter.make()?, koncli: koncli.make()? })
 }
 

@@ -158,7 +158,8 @@ async fn the_fields_explain_themselves() {
     in_namespace("explain", async |namespace| {
         for (field, words) in [
             ("gate.spec.conditions", "come true"),
-            ("mutex.spec.ttl", "no sign of life"),
+            ("mutex.spec.ttl", "without being renewed"),
+            ("claim.spec.mode", "ArriveAndWait, which is the default"),
             ("mutex.status.holders.token", "fencing"),
         ] {
             let text = kubectl(namespace.name(), &["explain", field]).await?.out;
