@@ -20,7 +20,7 @@ use crate::args::{BreakHold, Connection};
 use crate::claims::identity::Myself;
 use crate::cluster::{Cluster, connect};
 use crate::exit::Exit;
-use crate::live::{LiveError, Told, as_value, refused, resource};
+use crate::live::{LiveError, Told, as_value, refused};
 use crate::told::{list, name, plain};
 
 /// How long the operator may take.
@@ -29,8 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Does it.
 pub async fn break_hold(to: &Connection, kind: Kind, flags: BreakHold) -> Told {
     let cluster = connect(to).await?;
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(kind));
+    let api = cluster.api(kind);
     let what = format!("{}/{}", kind.lower(), flags.name);
     let found = api.get(&flags.name).await.map_err(|error| refused(&what, &error))?;
     let object = as_value(&found);

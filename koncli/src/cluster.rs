@@ -25,6 +25,7 @@ struct File {
 }
 
 /// A way to a cluster.
+#[derive(Clone)]
 pub struct Cluster {
     /// Its client.
     pub client: Client,

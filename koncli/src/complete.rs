@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
 use konductor_api::participation::Kind;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::ListParams;
 
 use crate::args::Connection;
 use crate::cluster::connect;
-use crate::live::resource;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -26,9 +25,7 @@ pub fn names() -> Vec<CompletionCandidate> {
     let found = runtime.block_on(async {
         let all = async {
             let cluster = connect(&connection).await.ok()?;
-            let api: Api<DynamicObject> =
-                Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(kind));
-            api.list(&ListParams::default()).await.ok()
+            cluster.api(kind).list(&ListParams::default()).await.ok()
         };
         tokio::time::timeout(PATIENCE, all).await.ok().flatten()
     });

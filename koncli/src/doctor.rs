@@ -43,7 +43,7 @@ pub async fn doctor(to: &Connection, flags: &Doctor) -> Told {
         let api: Api<DynamicObject> = if flags.all_namespaces {
             Api::all_with(cluster.client.clone(), &resource(kind))
         } else {
-            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(kind))
+            cluster.api(kind)
         };
         let found = api.list(&ListParams::default()).await.map_err(|error| refused(kind.plural(), &error))?;
         looked_at += found.items.len();

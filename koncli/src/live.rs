@@ -22,7 +22,7 @@ use crate::cluster::{Cluster, ClusterError, connect};
 use crate::create::Create;
 use crate::exit::Exit;
 use crate::rows::{as_json, row, table, wide_row};
-use crate::told::told;
+use crate::told::{condition, told};
 
 /// What is asked of primitives of one kind.
 #[derive(Clone, Debug)]
@@ -166,8 +166,14 @@ impl Cluster {
         look.output.or(self.output).unwrap_or(Format::Text)
     }
 
-    fn api(&self, kind: Kind) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.namespace, &resource(kind))
+    /// The primitives of that kind.
+    pub(crate) fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        self.api_of(&resource(kind))
+    }
+
+    /// The objects of any kind.
+    pub(crate) fn api_of(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, resource)
     }
 }
 
@@ -187,18 +193,15 @@ pub(crate) async fn everything(connection: &Connection) -> Result<Vec<Value>, Li
     let mut all = Vec::new();
     let claims = ApiResource::from_gvk(&GroupVersionKind::gvk("konductor.io", "v1", "Claim"));
     for resource in Kind::ALL.into_iter().map(resource).chain([claims]) {
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-        let found =
-            api.list(&ListParams::default()).await.map_err(|error| refused(&resource.plural, &error))?;
+        let found = cluster.api_of(&resource).list(&ListParams::default()).await;
+        let found = found.map_err(|error| refused(&resource.plural, &error))?;
         all.extend(found.items.iter().map(|object| typed(object, &resource)));
     }
     let labelled = ListParams::default().labels(PARTICIPANT_LABEL);
     for (group, kind) in [("batch", "Job"), ("", "Pod")] {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-        let found = api.list(&labelled).await.map_err(|error| refused(&resource.plural, &error))?;
+        let found = cluster.api_of(&resource).list(&labelled).await;
+        let found = found.map_err(|error| refused(&resource.plural, &error))?;
         // The pods of a Job are the Job's.
         let owned = |object: &&DynamicObject| {
             object.metadata.owner_references.iter().flatten().all(|owner| owner.kind != "Job")
@@ -390,10 +393,9 @@ impl One {
     }
 
     fn not_yet(&self, object: &Value, verb: &str, exit: Exit) -> LiveError {
-        let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
         let domain = if self.kind == Kind::WaitGroup { "Done" } else { "Open" };
-        let said = conditions.into_iter().flatten().find(|condition| condition["type"] == domain);
-        let message = said.and_then(|condition| condition["message"].as_str()).unwrap_or("not looked at yet");
+        let said = condition(object, domain).and_then(|condition| condition["message"].as_str());
+        let message = said.unwrap_or("not looked at yet");
         let state =
             if exit == Exit::Never { String::new() } else { format!(" not {}:", domain.to_lowercase()) };
         LiveError::Other(format!("{} {verb}{state} {message}", self.what()), exit)

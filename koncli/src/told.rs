@@ -83,15 +83,20 @@ pub(crate) fn name(value: &Value) -> String {
     format!("{}/{}", plain(value, "kind").to_lowercase(), plain(value, "name"))
 }
 
+/// `claim/name (holder)`: of a claim, also in whose name it is.
+pub(crate) fn named(value: &Value) -> String {
+    let who = value["holder"].as_str().map(|who| format!(" ({who})")).unwrap_or_default();
+    format!("{}{who}", name(value))
+}
+
 fn holder(value: &Value) -> String {
     let mode = value["mode"].as_str().map(|mode| format!(", {mode}")).unwrap_or_default();
     let permits = value["permits"].as_i64().map(|permits| format!(", {permits} permits")).unwrap_or_default();
     let reserved = if value["reserved"] == true { ", reserved: none of its pods was told yet" } else { "" };
     let suspect = value["suspect"].as_str().map(|why| format!("; in doubt: {why}")).unwrap_or_default();
-    let who = value["holder"].as_str().map(|who| format!(" ({who})")).unwrap_or_default();
     format!(
-        "{}{who} since {}, token {}{mode}{permits}{reserved}{suspect}",
-        name(value),
+        "{} since {}, token {}{mode}{permits}{reserved}{suspect}",
+        named(value),
         plain(value, "grantedAt"),
         plain(value, "token")
     )
@@ -101,8 +106,7 @@ fn queued(place: usize, value: &Value) -> String {
     let not_yet = value["notYet"].as_str().map(|why| format!("; {why}")).unwrap_or_default();
     let priority =
         value["priority"].as_i64().map(|number| format!(", priority {number}")).unwrap_or_default();
-    let who = value["holder"].as_str().map(|who| format!(" ({who})")).unwrap_or_default();
-    format!("{place}. {}{who} since {}{priority}{not_yet}", name(value), plain(value, "since"))
+    format!("{place}. {} since {}{priority}{not_yet}", named(value), plain(value, "since"))
 }
 
 fn release(value: &Value) -> String {

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use konductor_api::claim::{Claim, ClaimOutcome};
 use konductor_api::conditions::reason;
 use konductor_api::participation::Kind;
+use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams};
-use kube::{Api, Client};
 use serde_json::json;
 
 use super::identity::{Holder, Myself};
@@ -20,6 +20,7 @@ use super::wanted::{Standing, Wanted, standing};
 use crate::cluster::Cluster;
 use crate::exit::Exit;
 use crate::live::{LiveError, refused};
+use crate::told::named;
 
 /// A watch is made anew after so long, in seconds: less than the API server allows.
 const WATCH: u32 = 290;
@@ -38,25 +39,18 @@ const GRACE: Duration = Duration::from_secs(10);
 /// See the module.
 pub struct Desk {
     api: Api<Claim>,
-    client: Client,
-    namespace: String,
-    in_cluster: bool,
+    cluster: Cluster,
 }
 
 impl Desk {
     /// Of that cluster.
     pub fn of(cluster: &Cluster) -> Self {
-        Self {
-            api: Api::namespaced(cluster.client.clone(), &cluster.namespace),
-            client: cluster.client.clone(),
-            namespace: cluster.namespace.clone(),
-            in_cluster: cluster.in_cluster,
-        }
+        Self { api: Api::namespaced(cluster.client.clone(), &cluster.namespace), cluster: cluster.clone() }
     }
 
     /// Whoever asks here.
     pub async fn holder(&self, named: Option<&str>) -> Result<Holder, LiveError> {
-        Holder::find(named, self.in_cluster, &self.client).await
+        Holder::find(named, self.cluster.in_cluster, &self.cluster.client).await
     }
 
     /// Asks, and waits until there is an answer. `says` is told each time what it waits for.
@@ -171,7 +165,7 @@ impl Desk {
     /// The claim of that name, if it is ours and asks for the same; what has ended is taken away.
     async fn found(&self, wanted: &Wanted, name: &str) -> Result<Option<Claim>, LiveError> {
         let Some(found) = self.get(name).await? else { return Ok(None) };
-        let me = Myself::ask(&self.client).await?;
+        let me = Myself::ask(&self.cluster.client).await?;
         let theirs = found.spec.requester.as_deref().is_some_and(|requester| requester != me.user)
             || found
                 .spec
@@ -278,14 +272,8 @@ impl Desk {
 
     /// Who holds a primitive, for a message.
     pub async fn holder_of(&self, kind: Kind, name: &str) -> Option<String> {
-        let resource = crate::live::resource(kind);
-        let api: Api<kube::api::DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-        let object = within(api.get_opt(name)).await.ok()??;
-        let holder = object.data.pointer("/status/holders/0")?;
-        let text = |key: &str| holder[key].as_str().unwrap_or_default();
-        let shown = holder["holder"].as_str().map(|who| format!(" ({who})")).unwrap_or_default();
-        Some(format!("{}/{}{shown}", text("kind").to_lowercase(), text("name")))
+        let object = within(self.cluster.api(kind).get_opt(name)).await.ok()??;
+        object.data.pointer("/status/holders/0").map(named)
     }
 }
 

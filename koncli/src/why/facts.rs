@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use konductor_api::claim::ClaimSpec;
-use konductor_api::participation::{Kind, PodPlan, PrimitiveSet};
+use konductor_api::participation::{Kind, PodPlan, PrimitiveSet, Role};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use super::{Facts, Part};
 use crate::cluster::Cluster;
 use crate::exit::Exit;
 use crate::live::{LiveError, as_value, refused, resource};
+use crate::told::list;
 
 /// As similar as a slip of the finger.
 const SIMILAR: f64 = 0.85;
@@ -70,13 +71,11 @@ fn api(cluster: &Cluster, kind: &str) -> Api<DynamicObject> {
         "job" => GroupVersionKind::gvk("batch", "v1", "Job"),
         "claim" => GroupVersionKind::gvk("konductor.io", "v1", "Claim"),
         _ => match Kind::ALL.into_iter().find(|known| known.lower() == kind) {
-            Some(kind) => {
-                return Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(kind));
-            }
+            Some(kind) => return cluster.api(kind),
             None => GroupVersionKind::gvk("konductor.io", "v1", kind),
         },
     };
-    Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &ApiResource::from_gvk(&gvk))
+    cluster.api_of(&ApiResource::from_gvk(&gvk))
 }
 
 async fn get(cluster: &Cluster, kind: &str, name: &str) -> Result<Value, LiveError> {
@@ -130,22 +129,13 @@ async fn of(cluster: &Cluster, kind: &'static str, name: &str, object: Value) ->
     Ok(facts)
 }
 
-fn list<'a>(object: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
-    object.pointer(path).and_then(Value::as_array).into_iter().flatten()
-}
-
 fn annotations(object: &Value, path: &str) -> BTreeMap<String, String> {
     let all = object.pointer(path).and_then(Value::as_object).into_iter().flatten();
     all.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-async fn part(
-    cluster: &Cluster,
-    kind: Kind,
-    name: &str,
-    role: konductor_api::participation::Role,
-) -> Result<Part, LiveError> {
-    let found = api(cluster, kind.lower()).get_opt(name).await;
+async fn part(cluster: &Cluster, kind: Kind, name: &str, role: Role) -> Result<Part, LiveError> {
+    let found = cluster.api(kind).get_opt(name).await;
     let primitive = found.map_err(|error| refused(&format!("{}/{name}", kind.lower()), &error))?;
     let mut part = Part {
         kind,
@@ -158,7 +148,7 @@ async fn part(
     if part.primitive.is_some() {
         return Ok(part);
     }
-    if let Ok(here) = api(cluster, kind.lower()).list(&ListParams::default()).await {
+    if let Ok(here) = cluster.api(kind).list(&ListParams::default()).await {
         let names = here.items.into_iter().filter_map(|object| object.metadata.name);
         let near = names
             .map(|other| (strsim::jaro_winkler(&other, name), other))

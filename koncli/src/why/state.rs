@@ -7,7 +7,7 @@ use konductor_api::participation::{Kind, Role};
 use serde_json::Value;
 
 use super::Part;
-use crate::told::{condition, list, name, plain};
+use crate::told::{condition, list, name, named, plain};
 
 /// What there is to say.
 pub(super) struct State {
@@ -179,8 +179,8 @@ fn held(part: &Part, namespace: &str, what: String, object: &Value, names: &[(&s
     };
     let by = match holders.as_slice() {
         [] => plain(condition(object, DONE), "message").to_owned(),
-        [only] => format!("held by {}", shown(only)),
-        [first, others @ ..] => format!("held by {} and {} others", shown(first), others.len()),
+        [only] => format!("held by {}", named(only)),
+        [first, others @ ..] => format!("held by {} and {} others", named(first), others.len()),
     };
     let by = if by.is_empty() { "nobody holds it".to_owned() } else { by };
     let comma = if first.is_empty() { "" } else { ", " };
@@ -193,7 +193,7 @@ fn held(part: &Part, namespace: &str, what: String, object: &Value, names: &[(&s
     for holder in holders.iter().take(3) {
         lines.push(format!(
             "{} holds it since {}, token {}",
-            shown(holder),
+            named(holder),
             plain(*holder, "grantedAt"),
             plain(*holder, "token")
         ));
@@ -222,9 +222,4 @@ fn held(part: &Part, namespace: &str, what: String, object: &Value, names: &[(&s
         ways.push(("koncli check".to_owned(), "does Konductor's operator run?".to_owned()));
     }
     State { what, blocks: true, short: format!("{first}{comma}{by}"), lines, ways }
-}
-
-fn shown(holder: &Value) -> String {
-    let who = holder["holder"].as_str().map(|who| format!(" ({who})")).unwrap_or_default();
-    format!("{}{who}", name(holder))
 }
