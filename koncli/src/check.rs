@@ -26,6 +26,8 @@ use crate::live::{LiveError, Told, refused};
 /// The first that has everything we need.
 const OLDEST: (u32, u32) = (1, 30);
 const OURS: &str = "app.kubernetes.io/name=konductor";
+/// The operator, by its component label.
+const OPERATOR: &str = "controller-manager";
 
 /// How one check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -112,20 +114,12 @@ pub async fn check(to: &Connection, flags: &Check) -> Told {
 /// Where the operator runs, in the words of the Go project.
 pub async fn operator(to: &Connection) -> Told {
     let cluster = connect(to).await?;
-    let api: Api<Deployment> = Api::all(cluster.client.clone());
-    let labels = format!("{OURS},app.kubernetes.io/component=controller-manager");
-    let all = api
-        .list(&ListParams::default().labels(&labels))
-        .await
-        .map_err(|error| refused("deployments", &error))?;
-    let Some(found) = all.items.first() else {
+    let all = programs(&cluster.client).await.map_err(|error| refused("deployments", &error))?;
+    let Some(found) = component(&all, OPERATOR) else {
         let said = "Konductor's operator is nowhere in this cluster; install the chart";
         return Err(LiveError::Other(said.to_owned(), Exit::Error));
     };
-    let status = found.status.clone().unwrap_or_default();
-    let (ready, wanted) =
-        (status.ready_replicas.unwrap_or(0), found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1));
-    let version = found.labels().get("app.kubernetes.io/version").cloned().unwrap_or_default();
+    let ((ready, wanted), version) = (readiness(found), version(found));
     let well = ready > 0;
     let text = format!(
         "Operator Service:  {}\nNamespace:         {}\nVersion:           {version}\nHealth:            {}\nReady:             {ready}/{wanted}\n",
@@ -217,25 +211,40 @@ async fn definitions(client: &Client, report: &mut Report) {
     }
 }
 
+/// What the chart runs.
+async fn programs(client: &Client) -> kube::Result<Vec<Deployment>> {
+    let api: Api<Deployment> = Api::all(client.clone());
+    Ok(api.list(&ListParams::default().labels(OURS)).await?.items)
+}
+
+fn component<'a>(all: &'a [Deployment], name: &str) -> Option<&'a Deployment> {
+    all.iter().find(|one| one.labels().get("app.kubernetes.io/component").is_some_and(|is| is == name))
+}
+
+/// How many are ready, of how many.
+fn readiness(of: &Deployment) -> (i32, i32) {
+    let ready = of.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+    (ready, of.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1))
+}
+
+fn version(of: &Deployment) -> &str {
+    of.labels().get("app.kubernetes.io/version").map_or("", String::as_str)
+}
+
 async fn deployments(client: &Client, report: &mut Report) {
     const CATEGORY: &str = "Programs";
-    let api: Api<Deployment> = Api::all(client.clone());
-    let all = match api.list(&ListParams::default().labels(OURS)).await {
-        Ok(all) => all.items,
+    let all = match programs(client).await {
+        Ok(all) => all,
         Err(error) => return report.unknown(CATEGORY, "deployments", &error),
     };
-    for (component, what) in [("controller-manager", "operator"), ("webhook", "webhook")] {
-        let found = all
-            .iter()
-            .find(|one| one.labels().get("app.kubernetes.io/component").is_some_and(|is| is == component));
-        let Some(found) = found else {
+    for (name, what) in [(OPERATOR, "operator"), ("webhook", "webhook")] {
+        let Some(found) = component(&all, name) else {
             report.say(CATEGORY, what, Outcome::Failed, "there is no Deployment of it", "install the chart");
             continue;
         };
         let place =
             format!("deployment/{} in namespace {}", found.name_any(), found.namespace().unwrap_or_default());
-        let ready = found.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
-        let wanted = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let (ready, wanted) = readiness(found);
         let outcome = match ready {
             0 => Outcome::Failed,
             some if some < wanted => Outcome::Warning,
@@ -248,7 +257,7 @@ async fn deployments(client: &Client, report: &mut Report) {
             format!("{ready} of {wanted} ready, {place}"),
             "kubectl describe and kubectl logs of its pods say why",
         );
-        let version = found.labels().get("app.kubernetes.io/version").map_or("", String::as_str);
+        let version = version(found);
         if !version.is_empty() && minor(version) != minor(env!("CARGO_PKG_VERSION")) {
             let seen = format!("it is {version}, and koncli is {}", env!("CARGO_PKG_VERSION"));
             report.say(
@@ -267,15 +276,20 @@ fn minor(version: &str) -> Option<(&str, &str)> {
     parts.next().zip(parts.next())
 }
 
+/// The configuration through which pods are seen.
+pub(crate) async fn webhook(client: &Client) -> kube::Result<Option<MutatingWebhookConfiguration>> {
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let all = api.list(&ListParams::default()).await?.items;
+    let sees_pods = |one: &MutatingWebhookConfiguration| {
+        one.webhooks.iter().flatten().any(|hook| hook.name == "pods.konductor.io")
+    };
+    Ok(all.into_iter().find(sees_pods))
+}
+
 async fn admission(cluster: &Cluster, report: &mut Report) {
     const CATEGORY: &str = "Admission";
-    let webhooks: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
-    match webhooks.list(&ListParams::default()).await {
-        Ok(all) => {
-            let ours = all
-                .items
-                .iter()
-                .find(|one| one.webhooks.iter().flatten().any(|hook| hook.name == "pods.konductor.io"));
+    match webhook(&cluster.client).await {
+        Ok(ours) => {
             let bundle = |one: &MutatingWebhookConfiguration| {
                 one.webhooks.iter().flatten().all(|hook| hook.client_config.ca_bundle.is_some())
             };
@@ -287,7 +301,7 @@ async fn admission(cluster: &Cluster, report: &mut Report) {
                     "not there",
                     "helm upgrade restores it",
                 ),
-                Some(found) if !bundle(found) => report.say(
+                Some(found) if !bundle(&found) => report.say(
                     CATEGORY,
                     "webhook configuration",
                     Outcome::Failed,

@@ -11,6 +11,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::Value;
 
 use super::{Facts, Part};
+use crate::check::webhook;
 use crate::cluster::Cluster;
 use crate::exit::Exit;
 use crate::live::{LiveError, as_value, refused, resource};
@@ -164,11 +165,5 @@ async fn part(cluster: &Cluster, kind: Kind, name: &str, role: Role) -> Result<P
 
 /// Is there a webhook that would see pods?
 async fn has_webhook(cluster: &Cluster) -> Option<bool> {
-    let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
-    let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &ApiResource::from_gvk(&gvk));
-    let all = api.list(&ListParams::default()).await.ok()?;
-    let ours = |object: &DynamicObject| {
-        list(&object.data, "/webhooks").any(|webhook| webhook["name"] == "pods.konductor.io")
-    };
-    Some(all.items.iter().any(ours))
+    webhook(&cluster.client).await.ok().map(|found| found.is_some())
 }
