@@ -2,7 +2,9 @@
 //!
 //! The way through: [`args`] (what can be asked for) -> [`manifests`] (what it is asked about) -> [`inject`], [`uninject`], [`lint`] (pure:
 //! what the webhook would do, and what it would not see) -> [`exit`]. With a cluster it is [`cluster`] (which one) -> [`live`]
-//! (the calls; [`create`], [`rows`] and [`told`] are pure) -> [`exit`]. What must stay true: data goes to standard output and
+//! (the calls; [`create`], [`rows`] and [`told`] are pure) -> [`exit`]. Locks are taken with [`claims`], and [`mod@run`] holds them
+//! around a command. What people ask is answered by [`why`], [`describe`], [`graph`], [`simulate`], [`doctor`] and [`check`];
+//! [`breaking`] ends a hold by hand, [`complete`] answers a shell. What must stay true: data goes to standard output and
 //! everything else to standard error; bad input is one sentence with the way out and an exit code, never a panic; what runs
 //! here without a cluster is the code that runs in one.
 
@@ -33,7 +35,6 @@ mod workload;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
-
 use std::time::Duration;
 
 use args::{
