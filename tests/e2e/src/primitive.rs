@@ -1,9 +1,12 @@
 //! Primitives, as a user would apply them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use konductor_api::claim::Claim;
 use konductor_api::gate::Gate;
+use konductor_api::ledger::Evidence;
 use konductor_api::mutex::Mutex;
-use kube::api::{Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::namespace::{Namespace, Object};
@@ -79,4 +82,16 @@ pub async fn until_free(namespace: &Namespace, mutex: &str) -> Result<Mutex> {
             .is_some_and(|status| status.ledger.holders.is_empty() && status.common.waiting == 0)
     })
     .await
+}
+
+/// What the last hold of the mutex ended on.
+pub async fn last_evidence(namespace: &Namespace, mutex: &str) -> Result<Option<Evidence>> {
+    let mutex: Mutex = namespace.api().get(mutex).await?;
+    Ok(mutex.status.and_then(|status| status.ledger.history.first().map(|release| release.evidence)))
+}
+
+/// The name of the first claim that there is.
+pub async fn claim_name(namespace: &Namespace) -> Result<String> {
+    let claims: Vec<Claim> = namespace.api().list(&ListParams::default()).await?.items;
+    Ok(claims.first().context("there is no claim")?.name_any())
 }

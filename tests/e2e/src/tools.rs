@@ -1,6 +1,6 @@
-//! kubectl and helm, as a user has them.
+//! kubectl, helm and koncli, as a user has them.
 //!
-//! Runs the two programs that `cargo xtask test` names, on the cluster under test and no other.
+//! Runs the programs that `cargo xtask test` names, on the cluster under test and no other.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::cluster::{from_environment, kubeconfig};
+use crate::namespace::Namespace;
 
 /// What a program said.
 #[derive(Clone, Debug)]
@@ -54,7 +55,22 @@ pub async fn koncli(namespace: &str, arguments: &[&str]) -> Result<Said> {
     say_with_kubeconfig(command, "").await
 }
 
-/// The same, to be started by the caller, as whoever that kubeconfig says.
+/// What it writes to standard output; it must end with 0.
+pub async fn koncli_done(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
+    let said = koncli(namespace.name(), arguments).await?;
+    ensure!(said.code == Some(0), "koncli {}: {said:?}", arguments.join(" "));
+    Ok(said.out)
+}
+
+/// It must end with that code, say those words, and write nothing to standard output.
+pub async fn koncli_ends(namespace: &Namespace, arguments: &[&str], code: i32, words: &str) -> Result<()> {
+    let said = koncli(namespace.name(), arguments).await?;
+    let right = said.code == Some(code) && said.err.contains(words) && said.out.is_empty();
+    ensure!(right, "koncli {}: {code} and {words:?} expected of {said:?}", arguments.join(" "));
+    Ok(())
+}
+
+/// koncli, to be started by the caller, as whoever that kubeconfig says.
 pub fn koncli_command(namespace: &str, kubeconfig: &Path) -> Result<Command> {
     let mut command = Command::new(from_environment("KONDUCTOR_E2E_KONCLI")?);
     command.env("KONCLI_NAMESPACE", namespace).env("KUBECONFIG", kubeconfig).kill_on_drop(true);

@@ -34,6 +34,8 @@ mod mutex;
 mod once;
 #[path = "together/patience.rs"]
 mod patience;
+#[path = "together/run.rs"]
+mod run;
 #[path = "together/rwmutex.rs"]
 mod rwmutex;
 #[path = "together/section.rs"]

@@ -7,17 +7,11 @@ use konductor_api::mutex::Mutex;
 use konductor_e2e::cluster::kubeconfig;
 use konductor_e2e::namespace::{Namespace, in_namespace};
 use konductor_e2e::product;
-use konductor_e2e::tools::{helm, koncli, koncli_as, koncli_command, kubectl};
+use konductor_e2e::tools::{helm, koncli, koncli_as, koncli_command, koncli_done as says, kubectl};
 use konductor_e2e::workload::{is_running, job, pod, until_complete, until_pod};
 use konductor_e2e::{primitive, wait};
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-
-async fn says(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
-    let said = koncli(namespace.name(), arguments).await?;
-    ensure!(said.code == Some(0), "koncli {}: {said:?}", arguments.join(" "));
-    Ok(said.out)
-}
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]

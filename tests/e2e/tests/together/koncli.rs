@@ -2,27 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use konductor_e2e::namespace::{Namespace, in_namespace};
-use konductor_e2e::tools::{Said, koncli, koncli_as, kubectl};
+use anyhow::Context;
+use konductor_e2e::namespace::in_namespace;
+use konductor_e2e::tools::{Said, koncli, koncli_as, koncli_done as done, koncli_ends as ends, kubectl};
 use konductor_e2e::workload::{is_running, job, pod, until_pod};
 use konductor_e2e::{primitive, wait};
 use serde_json::Value;
-
-/// Says that, and ends with 0.
-async fn done(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
-    let said = koncli(namespace.name(), arguments).await?;
-    ensure!(said.code == Some(0), "koncli {}: {said:?}", arguments.join(" "));
-    Ok(said.out)
-}
-
-/// Ends with that code, and says why.
-async fn ends(namespace: &Namespace, arguments: &[&str], code: i32, words: &str) -> Result<()> {
-    let said = koncli(namespace.name(), arguments).await?;
-    let right = said.code == Some(code) && said.err.contains(words) && said.out.is_empty();
-    ensure!(right, "koncli {}: {code} and {words:?} expected of {said:?}", arguments.join(" "));
-    Ok(())
-}
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
