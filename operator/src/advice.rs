@@ -104,7 +104,7 @@ fn is_news(
 async fn write(context: &Context, namespace: &str, told: &Told<'_>, pod: &PodFacts, wait: &Wait) {
     let body = json!({
         "metadata": precondition(pod),
-        "status": {"conditions": [granted_condition(pod, false, wait.reason, &wait.message)]},
+        "status": {"conditions": [granted_condition(pod, false, wait.reason, &wait.message, context.clock.now())]},
     });
     match patch_pod(context, namespace, pod, &body, Write::Condition).await {
         Ok(Patched::Written(written)) => {

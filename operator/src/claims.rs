@@ -100,14 +100,14 @@ async fn tell_one(
 ) -> Result<(), CallError> {
     let Some(mut claim) = seen(context, namespace, who, known) else { return Ok(()) };
     let api: Api<Claim> = Api::namespaced(context.client.clone(), namespace);
-    if is_long_over(&claim) {
+    if is_long_over(&claim, context.clock.now()) {
         return clear(&api, &claim).await;
     }
     for _ in 0..ATTEMPTS {
         let gone = is_bound_to_nobody(context, namespace, &claim, who).await?;
         let place = told.line.place(&who.uid);
         let judge = |read: &Read| {
-            claim::telling(&claim, primitive, who.role, read.committed(), place, Timestamp::now())
+            claim::telling(&claim, primitive, who.role, read.committed(), place, context.clock.now())
         };
         let telling = match gone {
             Some(telling) => Some(telling),
@@ -143,9 +143,9 @@ async fn tell_one(
 }
 
 /// Whoever made it has had its answer, or is gone.
-fn is_long_over(claim: &Claim) -> bool {
+fn is_long_over(claim: &Claim, now: Timestamp) -> bool {
     let Some(status) = &claim.status else { return false };
-    let since = granted_of(status).map(|known| Timestamp::now().duration_since(known.last_transition_time.0));
+    let since = granted_of(status).map(|known| now.duration_since(known.last_transition_time.0));
     status.phase.is_some_and(ClaimPhase::is_final) && since.is_some_and(|since| since > KEPT)
 }
 
@@ -204,7 +204,7 @@ async fn write(
     telling: &ClaimTelling,
 ) -> Result<Option<Arc<Claim>>, CallError> {
     let mut status = claim.status.clone().unwrap_or_default();
-    let (generation, now) = (claim.metadata.generation, Timestamp::now());
+    let (generation, now) = (claim.metadata.generation, context.clock.now());
     status.phase = Some(telling.phase);
     status.observed_generation = generation;
     // What it held it holds no more; the token stays, for people to read.

@@ -60,12 +60,12 @@ pub(crate) async fn tell(
     let telling = |others: &Others| {
         let committed = |other: &PrimitiveRef| committed_among(primitive, told, others, other);
         let place = |other: &PrimitiveRef, uid: &str| told.line.place(uid).filter(|_| other == primitive);
-        verdict::telling_job(&who, suspended, &set, &participant.pods, committed, place, Timestamp::now())
+        verdict::telling_job(&who, suspended, &set, &participant.pods, committed, place, context.clock.now())
     };
     match telling(&cached_others(context, namespace, primitive, set.primitives())) {
         JobTelling::Nothing => {
             if suspended == Suspended::No && granted_of(&job).is_some_and(|known| known.status == "False") {
-                let body = granted(&job, true, conditions::reason::GRANTED, LET_GO);
+                let body = granted(&job, true, conditions::reason::GRANTED, LET_GO, context.clock.now());
                 patch(context, namespace, &job, CONDITION, &body).await?;
             }
             return Ok(None);
@@ -83,11 +83,17 @@ pub(crate) async fn tell(
             (written, false, "Resumed", format!("goes on: {message}"))
         }
         JobTelling::Fail { reason, message } => {
-            let body = ended(&job, FAILURE_TARGET, reason, &message);
+            let body = ended(&job, FAILURE_TARGET, reason, &message, context.clock.now());
             (patch(context, namespace, &job, STATUS, &body).await?, true, reason, message)
         }
         JobTelling::Skip { message } => {
-            let body = ended(&job, SUCCESS_CRITERIA_MET, conditions::reason::JOB_SKIPPED, &message);
+            let body = ended(
+                &job,
+                SUCCESS_CRITERIA_MET,
+                conditions::reason::JOB_SKIPPED,
+                &message,
+                context.clock.now(),
+            );
             match patch(context, namespace, &job, STATUS, &body).await {
                 Err(error) if error.is_invalid() => {
                     let note = format!("{CANNOT_SKIP}: {message}");
@@ -115,7 +121,7 @@ pub(crate) async fn tell(
 /// Writes into a condition of the Job what it waits for.
 pub(crate) async fn advise(context: &Context, namespace: &str, told: &Told<'_>, waiting: &Waiting) {
     let (job, wait) = waiting;
-    let body = granted(job, false, wait.reason, &wait.message);
+    let body = granted(job, false, wait.reason, &wait.message, context.clock.now());
     match patch(context, namespace, job, CONDITION, &body).await {
         Ok(Patched::Written(written)) => {
             context.advisor.wrote(&written.metadata);
@@ -183,7 +189,7 @@ fn precondition(job: &Job) -> Value {
     json!({"uid": job.metadata.uid, "resourceVersion": job.metadata.resource_version})
 }
 
-fn granted(job: &Job, status: bool, reason: &str, message: &str) -> Value {
+fn granted(job: &Job, status: bool, reason: &str, message: &str, now: Timestamp) -> Value {
     let status = if status { "True" } else { "False" };
     let since = granted_of(job).filter(|known| known.status == status);
     let since = since.and_then(|known| known.last_transition_time.clone());
@@ -194,13 +200,13 @@ fn granted(job: &Job, status: bool, reason: &str, message: &str) -> Value {
             "status": status,
             "reason": reason,
             "message": message,
-            "lastTransitionTime": since.unwrap_or_else(|| Time(Timestamp::now())),
+            "lastTransitionTime": since.unwrap_or(Time(now)),
         }]},
     })
 }
 
-fn ended(job: &Job, type_: &str, reason: &str, message: &str) -> Value {
-    let now = Time(Timestamp::now());
+fn ended(job: &Job, type_: &str, reason: &str, message: &str, now: Timestamp) -> Value {
+    let now = Time(now);
     let started = job.status.as_ref().and_then(|status| status.start_time.clone());
     json!({
         "metadata": precondition(job),

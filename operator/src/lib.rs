@@ -4,7 +4,7 @@
 //! concerned by what) -> [`queue`] -> [`observe`] and [`sight`] (the snapshot; what gates look at, by [`watches`] where
 //! nobody else does) -> [`reconcile`] (snapshot, pure step, one
 //! compare-and-swap by [`commit`]) -> [`notify`] (pods and Jobs; [`line`](mod@line) has their places, [`crowd`] bounds their turn) -> [`advice`] (for people) ->
-//! [`finalizers`]. Beside them [`events`], [`telemetry`], [`health`], [`uninstall`]; [`run`] ties them.
+//! [`finalizers`]. Beside them [`events`], [`telemetry`], [`health`], [`uninstall`]; [`operator`] ties them, and [`run`] puts a process around it.
 //!
 //! What must stay true: the ledger in the API server is the only truth; every write names the version that it was
 //! decided on; absence is read from the API server and never from a cache; whoever is told is in a committed ledger
@@ -15,6 +15,7 @@ pub mod args;
 mod caches;
 mod claims;
 mod client;
+pub mod clock;
 mod commit;
 mod crowd;
 mod events;
@@ -27,6 +28,7 @@ mod line;
 mod nodes;
 mod notify;
 mod observe;
+pub mod operator;
 mod queue;
 mod reconcile;
 mod rules;

@@ -151,15 +151,15 @@ async fn tell_pod(
         let job = observe::job_who(&context.caches, namespace, metadata);
         let cached =
             cached_others(context, namespace, primitive, plan.entries().map(|entry| entry.primitive));
-        let mut telling = judge(&pod, &plan, job.as_ref(), primitive, told, &cached);
+        let mut telling = judge(context, &pod, &plan, job.as_ref(), primitive, told, &cached);
         // What is final is said only of what the API server itself says now.
         if matches!(telling, Telling::Go { .. } | Telling::Lift { .. }) && !cached.is_empty() {
             let read = read(context, namespace, cached.keys()).await?;
-            telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
+            telling = judge(context, &pod, &plan, job.as_ref(), primitive, told, &read);
         }
         if matches!(telling, Telling::Deny { .. }) {
             let read = read(context, namespace, plan.entries().map(|entry| entry.primitive)).await?;
-            telling = judge(&pod, &plan, job.as_ref(), primitive, told, &read);
+            telling = judge(context, &pod, &plan, job.as_ref(), primitive, told, &read);
         }
         let (grant, tokens) = match telling {
             Telling::Nothing => {
@@ -178,7 +178,7 @@ async fn tell_pod(
             Telling::Go { grant, tokens } => (grant, tokens),
             Telling::Deny { grant } => (grant, Vec::new()),
         };
-        let body = verdict_patch(&pod, &grant, &tokens, plan.needs_the_end());
+        let body = verdict_patch(&pod, &grant, &tokens, plan.needs_the_end(), context.clock.now());
         let write = Write::Grant;
         match patch_pod(context, namespace, &pod, &body, write).await? {
             Patched::Written(written) => {
@@ -209,7 +209,7 @@ async fn nudge(
         .filter(|known| known.status == "True")
         .and_then(|known| known.last_transition_time.clone());
     let (Some(since), true) = (since, told.is_some() && told == waits) else { return Ok(()) };
-    let now = Timestamp::now();
+    let now = context.clock.now();
     let key = Key::Primitive(namespace.to_owned(), primitive.clone());
     let late = Duration::try_from(now.duration_since(since.0)).unwrap_or_default();
     let rest = LATE.checked_sub(late).or_else(|| context.advisor.too_soon(&pod.object().metadata, LATE));
@@ -235,6 +235,7 @@ async fn nudge(
 }
 
 fn judge(
+    context: &Context,
     pod: &PodFacts,
     plan: &PodPlan,
     job: Option<&Who>,
@@ -244,7 +245,7 @@ fn judge(
 ) -> Telling {
     let place = |other: &PrimitiveRef, uid: &str| told.line.place(uid).filter(|_| other == primitive);
     let committed = |other: &PrimitiveRef| committed_among(primitive, told, others, other);
-    verdict::telling(pod, plan, job, committed, place, Timestamp::now())
+    verdict::telling(pod, plan, job, committed, place, context.clock.now())
 }
 
 pub(crate) fn committed_among<'a>(
@@ -343,7 +344,13 @@ pub(crate) fn precondition(pod: &PodFacts) -> Value {
     json!({"uid": metadata.uid, "resourceVersion": metadata.resource_version})
 }
 
-fn verdict_patch(pod: &PodFacts, grant: &Grant, tokens: &[(usize, String)], holds: bool) -> Value {
+fn verdict_patch(
+    pod: &PodFacts,
+    grant: &Grant,
+    tokens: &[(usize, String)],
+    holds: bool,
+    now: Timestamp,
+) -> Value {
     let mut metadata = precondition(pod);
     let mut annotations: BTreeMap<String, String> =
         tokens.iter().map(|(place, token)| (annotations::token(*place), token.clone())).collect();
@@ -360,25 +367,33 @@ fn verdict_patch(pod: &PodFacts, grant: &Grant, tokens: &[(usize, String)], hold
             } else {
                 format!("everything it waits for is its own; token {}", told.join(", "))
             };
-            granted_condition(pod, true, conditions::reason::GRANTED, &message)
+            granted_condition(pod, true, conditions::reason::GRANTED, &message, now)
         }
         Verdict::Skip { reason } => {
             let message = format!("it starts, and what it would do once is skipped: {reason}");
-            granted_condition(pod, true, conditions::reason::SKIPPED, &message)
+            granted_condition(pod, true, conditions::reason::SKIPPED, &message, now)
         }
-        Verdict::Deny { reason, .. } => granted_condition(pod, false, conditions::reason::DENIED, reason),
+        Verdict::Deny { reason, .. } => {
+            granted_condition(pod, false, conditions::reason::DENIED, reason, now)
+        }
         Verdict::Released => Value::Null,
     };
     json!({"metadata": metadata, "status": {"conditions": [condition]}})
 }
 
-pub(crate) fn granted_condition(pod: &PodFacts, status: bool, reason: &str, message: &str) -> Value {
+pub(crate) fn granted_condition(
+    pod: &PodFacts,
+    status: bool,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Value {
     let known = granted_of(pod);
     let status = if status { "True" } else { "False" };
     let since = known
         .filter(|known| known.status == status)
         .and_then(|known| known.last_transition_time.clone())
-        .unwrap_or_else(|| Time(Timestamp::now()));
+        .unwrap_or(Time(now));
     json!({
         "type": GRANTED,
         "status": status,

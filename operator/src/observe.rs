@@ -52,7 +52,7 @@ pub(crate) fn participants(
     known: &Known,
     defaults: Defaults,
 ) -> Vec<Participant> {
-    let caches = &*context.caches;
+    let (caches, now) = (&*context.caches, context.clock.now());
     let members = caches.index.members(namespace, primitive);
     let at = |name: &String| ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
     let mut jobs: BTreeMap<String, Arc<Job>> =
@@ -75,7 +75,7 @@ pub(crate) fn participants(
             uid: uid.clone(),
             key: key(&job.metadata, &who.options),
             role,
-            reached: reached(caches, namespace, &set, primitive, &who),
+            reached: reached(caches, namespace, &set, primitive, &who, now),
             member: who.member,
             options: who.options,
             job: Some(JobFacts::of(job)),
@@ -91,7 +91,10 @@ pub(crate) fn participants(
         let who = Who::pod(&facts, &plan);
         let after_job = plan.job.is_empty()
             || job_who(caches, namespace, &pod.metadata).is_some_and(|job| {
-                plan.job.entries().iter().all(|part| has(caches, namespace, &part.primitive, part.role, &job))
+                plan.job
+                    .entries()
+                    .iter()
+                    .all(|part| has(caches, namespace, &part.primitive, part.role, &job, now))
             });
         Some(Participant {
             kind: ParticipantKind::Pod,
@@ -99,7 +102,7 @@ pub(crate) fn participants(
             uid: uid.clone(),
             key: key(&pod.metadata, &who.options),
             role,
-            reached: after_job && reached(caches, namespace, &plan.pod, primitive, &who),
+            reached: after_job && reached(caches, namespace, &plan.pod, primitive, &who, now),
             member: who.member,
             options: who.options,
             job: None,
@@ -199,14 +202,22 @@ fn reached(
     set: &PrimitiveSet,
     primitive: &PrimitiveRef,
     who: &Who,
+    now: Timestamp,
 ) -> bool {
     let before = set.entries().iter().take_while(|part| part.primitive != *primitive);
-    before.into_iter().all(|part| has(caches, namespace, &part.primitive, part.role, who))
+    before.into_iter().all(|part| has(caches, namespace, &part.primitive, part.role, who, now))
 }
 
-fn has(caches: &Caches, namespace: &str, primitive: &PrimitiveRef, role: Role, who: &Who) -> bool {
+fn has(
+    caches: &Caches,
+    namespace: &str,
+    primitive: &PrimitiveRef,
+    role: Role,
+    who: &Who,
+    now: Timestamp,
+) -> bool {
     let read = Read::cached(caches, namespace, primitive);
-    verdict::has_reached(read.committed(), primitive, role, who, Timestamp::now())
+    verdict::has_reached(read.committed(), primitive, role, who, now)
 }
 
 /// Asks the API server itself for what the caches miss.

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use konductor_api::ledger::Holder;
 use konductor_api::participation::PrimitiveRef;
 use konductor_primitives::describe::differ_in_queue_only;
@@ -21,6 +20,7 @@ use crate::advice::{self, ADVISED, Advisor};
 use crate::caches::Caches;
 use crate::claims;
 use crate::client::{CallError, call};
+use crate::clock::Clock;
 use crate::commit::{self, Commit, CommitError};
 use crate::events::{Announcer, Happening};
 use crate::finalizers::{self, Reads};
@@ -46,6 +46,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What every reconcile shares.
 pub(crate) struct Context {
     pub(crate) client: Client,
+    pub(crate) clock: Clock,
     pub(crate) caches: Arc<Caches>,
     pub(crate) queue: Arc<Queue<Key>>,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -170,7 +171,7 @@ async fn settle<P: Rule>(
             fresh: known.pods.keys().cloned().collect(),
             owners: known.owners.clone(),
             absent: known.absent.clone(),
-            now: Timestamp::now(),
+            now: context.clock.now(),
         };
         let step = P::step(&snapshot);
         let participants = snapshot.participants;
@@ -232,7 +233,7 @@ impl<P: Rule> Settled<P> {
 
     /// Time alone changes things, too: of the primitive, and of those whose patience ends.
     fn wake_again(&self, context: &Context, namespace: &str, primitive: &PrimitiveRef) {
-        let now = Timestamp::now();
+        let now = context.clock.now();
         let waiting = self.participants.iter().filter(|participant| participant.waits());
         let deadlines = waiting.filter_map(Participant::deadline).filter(|deadline| *deadline > now);
         let by_step = self.step.as_ref().and_then(|step| step.wake_at);

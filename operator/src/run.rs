@@ -11,18 +11,11 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::advice::Advisor;
 use crate::args::{Arguments, Command, LogFormat, Run};
-use crate::caches::{self, Caches};
-use crate::events::Announcer;
-use crate::finalizers::Reads;
+use crate::clock::Clock;
 use crate::health::Ready;
-use crate::index::Key;
-use crate::queue::Queue;
-use crate::reconcile::{self, Context};
-use crate::silence::Silence;
-use crate::telemetry::{self, Telemetry};
-use crate::{client, health, uninstall};
+use crate::operator::{Operator, Settings};
+use crate::{client, health, telemetry, uninstall};
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
@@ -56,20 +49,10 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
     let probes = health::bind(arguments.health_probe_bind_address, "health").await?;
     let metrics = health::bind(arguments.metrics_bind_address, "metrics").await?;
     let client = client::connect().await?;
-    // No release waits for a finalizer.
-    let queue = Arc::new(Queue::new(|key| matches!(key, Key::Pod(_))));
-    let (caches, writers) = Caches::new(&client, &queue);
-    let (announcer, announcements) = Announcer::new();
-    let context = Arc::new(Context {
-        client: client.clone(),
-        caches: Arc::new(caches),
-        queue,
-        telemetry: Arc::new(Telemetry::new()),
-        announcer,
-        advisor: Advisor::default(),
-        reads: Reads::default(),
-        silence: Silence::default(),
-    });
+    let instance =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    let settings = Settings { concurrency: arguments.concurrency, instance, clock: Clock::Machine };
+    let operator = Operator::new(&client, settings);
     let ready = Arc::new(Ready::default());
 
     let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
@@ -79,43 +62,10 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
     };
     let router = health::probes(Arc::clone(&ready));
     tasks.spawn(async move { served(axum::serve(probes, router).await) });
-    let router = health::metrics(Arc::clone(&context.telemetry));
+    let router = health::metrics(operator.telemetry());
     tasks.spawn(async move { served(axum::serve(metrics, router).await) });
-    tasks.spawn(caches::fill(
-        Arc::clone(&context.caches),
-        writers,
-        Arc::clone(&context.queue),
-        client.clone(),
-    ));
-    let listener = Arc::clone(&context);
-    tasks.spawn(async move {
-        listener.silence.keep(&listener.client, &listener.caches).await;
-        anyhow::anyhow!("the clock of claims ended")
-    });
-    let instance =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-    tasks.spawn(async move {
-        announcements.publish(client, instance).await;
-        anyhow::anyhow!("the publisher of Events ended")
-    });
     tokio::spawn(health::until_webhook_answers(Arc::clone(&ready), arguments.webhook_address.clone()));
-    let workers = Arc::clone(&context);
-    let concurrency = arguments.concurrency;
-    tasks.spawn(async move {
-        if let Err(error) = workers.caches.synced().await {
-            return error;
-        }
-        ready.synced.store(true, Ordering::Relaxed);
-        tracing::info!("all caches are synced");
-        let mut crew = JoinSet::new();
-        for _ in 0..concurrency {
-            crew.spawn(reconcile::work(Arc::clone(&workers)));
-        }
-        match crew.join_next().await {
-            Some(Err(error)) => anyhow::anyhow!("a worker panicked: {error}"),
-            _ => anyhow::anyhow!("a worker ended"),
-        }
-    });
+    tasks.spawn(operator.run(move || ready.synced.store(true, Ordering::Relaxed)));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,0 +1,109 @@
+//! An operator without a process around it: watches, workers, and what they share.
+//!
+//! [`crate::run`] puts a process around one, with sockets and signals; a simulation runs several over an API server in memory.
+//! What must stay true: all that it knows of the world it has from its client and its clock; it may be dropped at any
+//! moment, and another one finds everything again.
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::task::JoinSet;
+
+use crate::advice::Advisor;
+use crate::caches::{self, Caches, Writers};
+use crate::clock::Clock;
+use crate::events::{Announcements, Announcer};
+use crate::finalizers::Reads;
+use crate::index::Key;
+use crate::queue::Queue;
+use crate::reconcile::{self, Context};
+use crate::silence::Silence;
+use crate::telemetry::Telemetry;
+
+/// See the module.
+pub struct Operator {
+    context: Arc<Context>,
+    writers: Writers,
+    announcements: Announcements,
+    settings: Settings,
+}
+
+/// How it works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many primitives are worked on at once.
+    pub concurrency: u16,
+    /// As whom it writes Events.
+    pub instance: Option<String>,
+    /// By what it goes.
+    pub clock: Clock,
+}
+
+impl Operator {
+    /// One that does nothing yet.
+    pub fn new(client: &Client, settings: Settings) -> Self {
+        // No release waits for a finalizer.
+        let queue = Arc::new(Queue::new(|key| matches!(key, Key::Pod(_))));
+        let (caches, writers) = Caches::new(client, &queue);
+        let (announcer, announcements) = Announcer::new();
+        let context = Arc::new(Context {
+            client: client.clone(),
+            clock: settings.clock,
+            caches: Arc::new(caches),
+            queue,
+            telemetry: Arc::new(Telemetry::new()),
+            announcer,
+            advisor: Advisor::default(),
+            reads: Reads::default(),
+            silence: Silence::default(),
+        });
+        Self { context, writers, announcements, settings }
+    }
+
+    pub(crate) fn telemetry(&self) -> Arc<Telemetry> {
+        Arc::clone(&self.context.telemetry)
+    }
+
+    /// Works until one of its tasks ends, which none does by itself, and says why. `synced` is called once, when every cache
+    /// has shown what is there. Dropped, it stops at once.
+    pub async fn run(self, synced: impl FnOnce() + Send + 'static) -> anyhow::Error {
+        let Self { context, writers, announcements, settings } = self;
+        let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
+        tasks.spawn(caches::fill(
+            Arc::clone(&context.caches),
+            writers,
+            Arc::clone(&context.queue),
+            context.client.clone(),
+        ));
+        let listener = Arc::clone(&context);
+        tasks.spawn(async move {
+            listener.silence.keep(&listener.client, &listener.caches).await;
+            anyhow::anyhow!("the clock of claims ended")
+        });
+        let client = context.client.clone();
+        tasks.spawn(async move {
+            announcements.publish(client, settings.instance).await;
+            anyhow::anyhow!("the publisher of Events ended")
+        });
+        tasks.spawn(async move {
+            if let Err(error) = context.caches.synced().await {
+                return error;
+            }
+            synced();
+            tracing::info!("all caches are synced");
+            let mut crew = JoinSet::new();
+            for _ in 0..settings.concurrency {
+                crew.spawn(reconcile::work(Arc::clone(&context)));
+            }
+            match crew.join_next().await {
+                Some(Err(error)) => anyhow::anyhow!("a worker panicked: {error}"),
+                _ => anyhow::anyhow!("a worker ended"),
+            }
+        });
+        match tasks.join_next().await {
+            Some(Ok(error)) => error,
+            Some(Err(error)) => anyhow::anyhow!("a task panicked: {error}"),
+            None => anyhow::anyhow!("there was nothing to do"),
+        }
+    }
+}
