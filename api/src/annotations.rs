@@ -59,6 +59,8 @@ pub const GRANT: &str = "konductor.io/grant";
 pub const TOKEN_PREFIX: &str = "konductor.io/token-";
 /// On pods, by the operator: when it changed the pod once more, because its kubelet had not shown the verdict to the waiter.
 pub const NUDGED: &str = "konductor.io/nudged";
+/// On pods, by the operator: the last renewal of a hold by the pod's sidecar, as `RUN COUNT TTL`.
+pub const RENEWED: &str = "konductor.io/renewed";
 /// On a namespace: names of the namespaces whose gates may look at its objects, separated by commas; `*` for all.
 pub const ALLOW_GATES_FROM: &str = "konductor.io/allow-gates-from";
 /// On a primitive: the token of a hold that is over, says whoever has the right to break holds of it.
@@ -75,6 +77,8 @@ pub const SCHEDULING_GATE: &str = "konductor.io/hold";
 pub const PARTICIPANT_LABEL: &str = "konductor.io/participant";
 /// Its value.
 pub const PARTICIPANT_VALUE: &str = "true";
+/// The audience of the tokens by which sidecars are known.
+pub const AUDIENCE: &str = "konductor.io";
 /// The init container that waits.
 pub const WAITER_CONTAINER: &str = "konductor-wait";
 
@@ -85,5 +89,5 @@ pub fn token(place: usize) -> String {
 
 /// May only the operator write it?
 pub fn is_operators(key: &str) -> bool {
-    key == GRANT || key == NUDGED || key.starts_with(TOKEN_PREFIX)
+    key == GRANT || key == NUDGED || key == RENEWED || key.starts_with(TOKEN_PREFIX)
 }

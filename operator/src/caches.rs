@@ -34,10 +34,11 @@ use crate::index::{Index, Key, ObjectKey};
 use crate::nodes::Nodes;
 use crate::queue::Queue;
 use crate::rules::Rule;
+use crate::silence::Silence;
 use crate::watches::Watches;
 
 /// The namespace of the kubelets' leases.
-const NODE_LEASES: &str = "kube-node-lease";
+pub(crate) const NODE_LEASES: &str = "kube-node-lease";
 /// How often the liveness of nodes is looked at: silence makes no event.
 const LIVENESS_PERIOD: Duration = Duration::from_secs(2);
 /// Everything is looked at again this often, whatever the watches say.
@@ -57,6 +58,7 @@ pub(crate) struct Caches {
     pub(crate) pods: Shelf<Pod>,
     pub(crate) jobs: Store<Job>,
     pub(crate) nodes: Nodes,
+    pub(crate) silence: Silence,
     pub(crate) index: Index,
     pub(crate) watches: Watches,
 }
@@ -173,6 +175,7 @@ impl Caches {
             pods,
             jobs,
             nodes: Nodes::default(),
+            silence: Silence::default(),
             index: Index::default(),
             watches: Watches::new(client.clone(), Arc::clone(queue)),
         };
@@ -323,6 +326,7 @@ pub(crate) async fn fill(
     let node_leases = observe(Api::<Lease>::namespaced(client.clone(), NODE_LEASES), |change| {
         if let Change::Applied(lease) = change {
             nodes.set_lease(lease);
+            caches.silence.hear_of_node(lease);
             tell_of_nodes();
         }
     });
@@ -352,7 +356,7 @@ pub(crate) async fn fill(
 
 impl Caches {
     /// Every primitive that the watches have shown.
-    fn all_primitives(&self) -> Vec<Key> {
+    pub(crate) fn all_primitives(&self) -> Vec<Key> {
         fn keys<P: Rule>(shelf: &Shelf<P>) -> impl Iterator<Item = Key> {
             shelf.watched.state().into_iter().map(|object| key_of(object.as_ref()))
         }

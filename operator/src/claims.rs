@@ -49,7 +49,7 @@ pub(crate) fn participant(
 ) -> Option<Participant> {
     let pod = claim.spec.pod.as_ref().and_then(|bound| kept_pod(context, claim, bound, known));
     let silent_for = if claim.spec.pod.is_none() && claim.spec.ttl.or(defaults.ttl).is_some() {
-        context.silence.of(claim)
+        context.caches.silence.of(claim)
     } else {
         SignedDuration::ZERO
     };

@@ -24,7 +24,7 @@ use konductor_primitives::step::Withdrawal;
 use konductor_primitives::verdict::{self, Telling, Wait, Who};
 use konductor_waiter::grant::{Grant, Verdict};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 
 use crate::claims;
@@ -436,14 +436,38 @@ pub(crate) async fn withdraw(
         let mut metadata = precondition(&pod);
         metadata["annotations"] = json!({GRANT: grant.to_string()});
         let body = json!({"metadata": metadata});
-        match patch_pod(context, namespace, &pod, &body, Write::Withdraw).await? {
-            Patched::Written(fresh) | Patched::Changed(Some(fresh)) => {
-                known.pods.insert(withdrawal.uid.clone(), fresh);
-            }
-            Patched::Changed(None) => {
-                known.absent.insert(withdrawal.uid.clone());
-            }
-        }
+        let found = match patch_pod(context, namespace, &pod, &body, Write::Withdraw).await? {
+            Patched::Written(fresh) if withdrawal.lost => lose(context, namespace, &fresh).await?,
+            Patched::Written(fresh) | Patched::Changed(Some(fresh)) => Some(fresh),
+            Patched::Changed(None) => None,
+        };
+        match found {
+            Some(fresh) => known.pods.insert(withdrawal.uid.clone(), fresh).map(drop),
+            None => known.absent.insert(withdrawal.uid.clone()).then_some(()),
+        };
     }
     Ok(())
+}
+
+/// Deletes a pod of which nothing was heard for longer than its `ttl` allows, after its verdict was taken back: if it lives after all,
+/// its kubelet ends it as soon as that hears of it. As it is then, or `None` if it is gone.
+async fn lose(context: &Context, namespace: &str, pod: &Arc<Pod>) -> Result<Option<Arc<Pod>>, CallError> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let this = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
+    context.telemetry.wrote(Write::Lost);
+    match call(api.delete(&name, &parameters)).await {
+        Ok(_) => {
+            let note = "nothing was heard of it for longer than the ttl of what it holds: its hold is lost, and it is deleted";
+            context.announcer.announce(Happening::to_pod(pod, true, "HoldLost", note.to_owned()));
+        }
+        Err(error) if error.is_not_found() || error.is_conflict() => {}
+        Err(error) => return Err(error),
+    }
+    let found = call(api.get_opt(&name)).await?.filter(|found| found.metadata.uid == pod.metadata.uid);
+    Ok(found.map(|found| {
+        context.caches.wrote_pod(&found);
+        Arc::new(found)
+    }))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use konductor_api::claim::Claim;
@@ -22,7 +23,7 @@ use konductor_primitives::step::Lookup;
 use konductor_primitives::verdict::{self, Who};
 use kube::{Api, Resource};
 
-use crate::caches::Caches;
+use crate::caches::{Caches, NODE_LEASES};
 use crate::claims;
 use crate::client::{CallError, call};
 use crate::index::{self, ObjectKey};
@@ -40,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) nodes: BTreeMap<String, NodeState>,
     /// By name: Jobs that were asked for without a UID.
     pub(crate) owners: BTreeMap<String, JobFacts>,
+    /// UIDs of the pods whose silence counts.
+    pub(crate) counted: BTreeSet<String>,
     /// See [`Lookup::key`].
     pub(crate) absent: BTreeSet<String>,
 }
@@ -182,10 +185,15 @@ fn node_of(pod: &Pod) -> Option<&str> {
 impl Known {
     /// The same, with what this reconcile has read of its node itself.
     pub(crate) fn facts(&self, caches: &Caches, pod: &Arc<Pod>) -> PodFacts {
-        match node_of(pod).and_then(|node| self.nodes.get(node)) {
+        let facts = match node_of(pod).and_then(|node| self.nodes.get(node)) {
             Some(state) => PodFacts::shared(pod, *state),
             None => facts(caches, pod),
+        };
+        if self.counted.contains(&facts.uid) {
+            let silent_for = caches.silence.of_pod(&facts);
+            return facts.silent_for(silent_for);
         }
+        facts
     }
 
     /// What was read before the primitive was read again proves nothing about what is decided on now.
@@ -253,9 +261,16 @@ pub(crate) async fn look(
     Ok(())
 }
 
-/// Whether somebody still vouches that the machine of this pod is off. That a node came back may not have been seen yet.
+/// Whether somebody still vouches that the machine of this pod is off, and whether its kubelet was heard of. That a node came back
+/// may not have been seen yet.
 async fn look_at_node(context: &Context, pod: Option<&Pod>, known: &mut Known) -> Result<(), CallError> {
-    let Some(name) = pod.and_then(node_of) else { return Ok(()) };
+    let (Some(pod), Some(name)) = (pod, pod.and_then(node_of)) else { return Ok(()) };
+    if pod.metadata.uid.as_ref().is_some_and(|uid| known.counted.contains(uid)) {
+        let api: Api<Lease> = Api::namespaced(context.client.clone(), NODE_LEASES);
+        if let Some(lease) = call(api.get_opt(name)).await? {
+            context.caches.silence.hear_of_node(&lease);
+        }
+    }
     let state = context.caches.nodes.state(name);
     if matches!(state, NodeState::Alive | NodeState::Silent) {
         return Ok(());

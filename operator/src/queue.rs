@@ -104,6 +104,16 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// Whoever worked is gone: what they worked on is to be worked on anew.
+    pub(crate) fn forget_running(&self) {
+        let mut state = self.state();
+        let running: BTreeSet<K> = state.running.drain().collect();
+        for key in running {
+            state.again.remove(&key);
+            state.make_ready(key);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,6 +162,18 @@ mod tests {
         queue.add("a");
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
         queue.done(&"a");
+        assert_eq!(queue.next().await, "a");
+        queue.done(&"a");
+        assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_finished_comes_again() {
+        let queue = Queue::new(|_| false);
+        queue.add("a");
+        assert_eq!(queue.next().await, "a");
+        queue.add("a");
+        queue.forget_running();
         assert_eq!(queue.next().await, "a");
         queue.done(&"a");
         assert!(tokio::time::timeout(Duration::from_secs(1), queue.next()).await.is_err());

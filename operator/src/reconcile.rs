@@ -4,7 +4,7 @@
 //! two writes loses nothing. What must stay true: verdicts are derived from what the API server returned, never from
 //! what we meant to write; a conflict means a new read and a new step, never the old result again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,6 @@ use crate::observe::{self, Known};
 use crate::queue::Queue;
 use crate::rules::{Read, Rule, of_kind};
 use crate::sight;
-use crate::silence::Silence;
 use crate::telemetry::{Telemetry, Write};
 
 /// Reads, withdrawals and conflicts in one go; more than that waits for its turn again.
@@ -53,7 +52,8 @@ pub(crate) struct Context {
     pub(crate) announcer: Announcer,
     pub(crate) advisor: Advisor,
     pub(crate) reads: Reads,
-    pub(crate) silence: Silence,
+    /// May a pod be lost to silence? Only where this process has the right to delete it.
+    pub(crate) loses_pods: bool,
 }
 
 /// Why a reconcile did not get through. It is tried again.
@@ -158,6 +158,8 @@ async fn settle<P: Rule>(
     let mut object = P::shelf(&context.caches).get(namespace, &primitive.name);
     for _ in 0..ROUNDS {
         let defaults = object.as_ref().map(|object| object.defaults()).unwrap_or_default();
+        known.counted =
+            object.as_ref().map(|object| may_be_lost(context, object.as_ref())).unwrap_or_default();
         let participants = observe::participants(context, namespace, primitive, &known, defaults);
         let Some(present) = object.clone() else {
             sight::forget(&context.caches, namespace, primitive);
@@ -242,6 +244,12 @@ impl<P: Rule> Settled<P> {
             context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), delay);
         }
     }
+}
+
+/// The pods that are lost if nothing is heard of them for long, by UID.
+fn may_be_lost<P: Rule>(context: &Context, primitive: &P) -> BTreeSet<String> {
+    let holders = if primitive.ttl().is_some() && context.loses_pods { primitive.holders() } else { &[] };
+    holders.iter().flat_map(|holder| &holder.pods).map(|pod| pod.uid.clone()).collect()
 }
 
 /// What a committed change sets going beside the pods' verdicts: Events, metrics, finalizers of those who left, and

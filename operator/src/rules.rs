@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use konductor_api::barrier::{Barrier, BarrierPhase, BarrierStatus};
 use konductor_api::claim::LEASE_TTL;
+use konductor_api::duration::GoDuration;
 use konductor_api::gate::{Gate, GateStatus};
 use konductor_api::lease::{Lease, LeaseStatus};
 use konductor_api::ledger::{self, Holder, Release, Status};
@@ -68,6 +69,11 @@ pub(crate) trait Rule:
     /// What it looks at.
     fn targets(&self) -> Vec<Target> {
         Vec::new()
+    }
+
+    /// How long nothing may be heard of a pod that holds it.
+    fn ttl(&self) -> Option<GoDuration> {
+        None
     }
 
     /// What those get who say nothing of it.
@@ -175,6 +181,16 @@ macro_rules! rule {
             $(, $extra)*
         );
     };
+    (lasting $kind:ident, $status:ty, $module:ident, $shelf:ident) => {
+        rule!(held $kind, $status, $module, $shelf,
+            fn ttl(&self) -> Option<GoDuration> {
+                self.spec.ttl
+            },
+            fn defaults(&self) -> Defaults {
+                Defaults { ttl: self.spec.ttl, ..Defaults::default() }
+            }
+        );
+    };
 }
 
 rule!(
@@ -188,22 +204,13 @@ rule!(
 );
 rule!(WaitGroup, WaitGroupStatus, waitgroup, waitgroups);
 rule!(Barrier, BarrierStatus, barrier, barriers);
-rule!(held Semaphore, SemaphoreStatus, semaphore, semaphores,
-    fn defaults(&self) -> Defaults {
-        Defaults { ttl: self.spec.ttl, ..Defaults::default() }
-    }
-);
-rule!(held RWMutex, RWMutexStatus, rwmutex, rwmutexes,
-    fn defaults(&self) -> Defaults {
-        Defaults { ttl: self.spec.ttl, ..Defaults::default() }
-    }
-);
-rule!(held Mutex, MutexStatus, mutex, mutexes,
-    fn defaults(&self) -> Defaults {
-        Defaults { ttl: self.spec.ttl, ..Defaults::default() }
-    }
-);
+rule!(lasting Semaphore, SemaphoreStatus, semaphore, semaphores);
+rule!(lasting RWMutex, RWMutexStatus, rwmutex, rwmutexes);
+rule!(lasting Mutex, MutexStatus, mutex, mutexes);
 rule!(held Lease, LeaseStatus, lease, leases,
+    fn ttl(&self) -> Option<GoDuration> {
+        self.spec.ttl
+    },
     fn defaults(&self) -> Defaults {
         Defaults { priority: self.spec.priority.unwrap_or(0), ttl: self.spec.ttl.or(Some(LEASE_TTL)) }
     }

@@ -15,7 +15,13 @@ use crate::args::{Arguments, Command, LogFormat, Run};
 use crate::clock::Clock;
 use crate::health::Ready;
 use crate::operator::{Operator, Settings};
-use crate::{client, health, telemetry, uninstall};
+use crate::reconcile::Context;
+use crate::sessions::serve::serve;
+use crate::sessions::trust::{Issuer, Trust};
+use crate::{client, election, health, telemetry, uninstall};
+
+/// For giving the lead back, when asked to stop.
+const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
@@ -51,7 +57,14 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
     let client = client::connect().await?;
     let instance =
         std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-    let settings = Settings { concurrency: arguments.concurrency, instance, clock: Clock::Machine };
+    let candidate = arguments.candidate(instance.as_deref());
+    let settings = Settings {
+        concurrency: arguments.concurrency,
+        instance,
+        loses_pods: arguments.loses_pods,
+        candidate: candidate.clone(),
+        clock: Clock::Machine,
+    };
     let operator = Operator::new(&client, settings);
     let ready = Arc::new(Ready::default());
 
@@ -62,8 +75,12 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
     };
     let router = health::probes(Arc::clone(&ready));
     tasks.spawn(async move { served(axum::serve(probes, router).await) });
-    let router = health::metrics(operator.telemetry());
+    let router = health::metrics(Arc::clone(&operator.context().telemetry));
     tasks.spawn(async move { served(axum::serve(metrics, router).await) });
+    if let (Some(address), Some((issuer, name))) = (arguments.sessions_bind_address, arguments.issuer()?) {
+        let listener = health::bind(address, "sessions").await?.into_std()?;
+        tasks.spawn(sessions(listener, issuer, name, operator.context()));
+    }
     tokio::spawn(health::until_webhook_answers(Arc::clone(&ready), arguments.webhook_address.clone()));
     tasks.spawn(operator.run(move || ready.synced.store(true, Ordering::Relaxed)));
 
@@ -78,5 +95,28 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
             Err(error) => anyhow::anyhow!("a task panicked: {error}"),
         }),
     }
+    // No more work from here on, and then somebody else's turn at once.
+    tasks.shutdown().await;
+    if let Some(candidate) = &candidate {
+        let _ = tokio::time::timeout(LAST_WORD, election::resign(client, candidate)).await;
+    }
     Ok(())
+}
+
+/// Serves sessions as soon as there is a certificate.
+async fn sessions(
+    listener: std::net::TcpListener,
+    issuer: Issuer,
+    name: String,
+    context: Arc<Context>,
+) -> anyhow::Error {
+    let trust = match Trust::start(&issuer, &context.client, vec![name]).await {
+        Ok(trust) => Arc::new(trust),
+        Err(error) => return error.context("the certificate of the sessions endpoint"),
+    };
+    tokio::select! {
+        error = serve(listener, context, Arc::clone(&trust)) => error,
+        error = trust.keep() => error,
+        _ = Arc::clone(&trust.serving).keep_fresh(jiff::Timestamp::now) => anyhow::anyhow!("the certificate of sessions is not kept"),
+    }
 }

@@ -1,17 +1,22 @@
-//! Silence: for how long each granted claim has not been renewed, as far as this process has seen.
+//! Silence: for how long nothing was heard of whoever may be lost by it, as far as this process has seen.
 //!
-//! On a clock of its own: monotonic, and standing still while the API server cannot be asked, because nobody can renew then. It
-//! ticks only when two reads in a row came back, so it is late by up to a period and never early. It begins anew for every
-//! claim when the process does: whoever takes over from a dead operator knows nothing of what that one saw. What must stay
-//! true: it says less than the truth, never more.
+//! Of a claim that is its renewals; of a pod those of its sidecar and the lease of its node. On a clock of its own: monotonic,
+//! and standing still while the API server cannot be asked, because nobody can renew then. It ticks only when two reads in a row
+//! came back, so it is late by up to a period and never early. It begins anew for everybody when the process does: whoever
+//! takes over from a dead operator knows nothing of what that one saw. What must stay true: it says less than the truth, never
+//! more; from a watch that is stuck nothing is concluded (who is lost is read from the API server itself first).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::claim::{Claim, ClaimPhase};
+use konductor_primitives::facts::PodFacts;
+use konductor_primitives::silence::Renewal;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
@@ -19,7 +24,7 @@ use crate::caches::Caches;
 use crate::client::call;
 use crate::index::ObjectKey;
 
-/// How often the API server is asked, while there is a claim that may be lost.
+/// How often the API server is asked, while there is somebody who may be lost.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Two reads further apart than that do not say that it could be read in between.
 const TOGETHER: Duration = Duration::from_secs(2);
@@ -33,14 +38,34 @@ struct State {
     /// For how long the API server could be read, all in all.
     clock: Duration,
     last_read: Option<Instant>,
-    claims: HashMap<String, Heard>,
+    /// By UID.
+    claims: HashMap<String, Heard<Option<MicroTime>>>,
+    /// By UID.
+    pods: HashMap<String, Heard<Option<Renewal>>>,
+    /// By name: the lease of a node as it was seen last, and when that was.
+    nodes: HashMap<String, (Option<MicroTime>, Duration)>,
 }
 
-/// A claim was heard of.
-struct Heard {
+/// The last sign of life of somebody.
+struct Heard<S> {
     key: ObjectKey,
-    renewed: Option<MicroTime>,
+    sign: S,
     at: Duration,
+}
+
+/// Whom the API server is asked about, to see whether it answers.
+enum Probe {
+    Claim(ObjectKey),
+    Pod(ObjectKey),
+}
+
+impl<S: PartialEq> Heard<S> {
+    /// Another sign than the last is a new one, whatever it says.
+    fn hear(&mut self, sign: S, clock: Duration) {
+        if self.sign != sign {
+            (self.sign, self.at) = (sign, clock);
+        }
+    }
 }
 
 impl Silence {
@@ -53,36 +78,74 @@ impl Silence {
             state.claims.remove(uid);
             return SignedDuration::ZERO;
         }
-        let clock = state.clock;
+        let (clock, sign) = (state.clock, &claim.spec.renew_time);
         let heard = state.claims.entry(uid.to_owned()).or_insert_with(|| Heard {
             key: ObjectKey::of(&claim.metadata),
-            renewed: claim.spec.renew_time.clone(),
+            sign: sign.clone(),
             at: clock,
         });
-        if heard.renewed != claim.spec.renew_time {
-            heard.renewed.clone_from(&claim.spec.renew_time);
-            heard.at = clock;
-        }
-        SignedDuration::try_from(clock.saturating_sub(heard.at)).unwrap_or(SignedDuration::MAX)
+        heard.hear(sign.clone(), clock);
+        since(clock, heard.at)
     }
 
-    /// Lets the clock tick for ever, and forgets the claims that are gone.
+    /// For how long nothing was heard of that pod, which may be lost. One that has ended is not counted, and forgotten.
+    pub(crate) fn of_pod(&self, pod: &PodFacts) -> SignedDuration {
+        let mut state = self.state();
+        if pod.terminal.is_some() {
+            state.pods.remove(&pod.uid);
+            return SignedDuration::ZERO;
+        }
+        let clock = state.clock;
+        let heard = state.pods.entry(pod.uid.clone()).or_insert_with(|| Heard {
+            key: ObjectKey::of(&pod.object().metadata),
+            sign: pod.renewal,
+            at: clock,
+        });
+        heard.hear(pod.renewal, clock);
+        let at = heard.at;
+        let node = pod.node.as_ref().and_then(|node| state.nodes.get(node)).map(|(_, at)| *at);
+        since(clock, node.map_or(at, |node| node.max(at)))
+    }
+
+    /// A node's lease as it is now. The same again is no sign of life.
+    pub(crate) fn hear_of_node(&self, lease: &Lease) {
+        let Some(name) = lease.metadata.name.clone() else { return };
+        let sign = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+        let mut state = self.state();
+        let clock = state.clock;
+        let known = state.nodes.entry(name).or_insert_with(|| (sign.clone(), clock));
+        if known.0 != sign {
+            *known = (sign, clock);
+        }
+    }
+
+    /// Lets the clock tick for ever, and forgets who is gone.
     pub(crate) async fn keep(&self, client: &Client, caches: &Caches) {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             period.tick().await;
-            self.state().claims.retain(|uid, heard| {
-                caches.claim(&heard.key).is_some_and(|claim| claim.metadata.uid.as_ref() == Some(uid))
-            });
-            let Some(key) = self.state().claims.values().map(|heard| heard.key.clone()).next() else {
+            let Some(probe) = self.probe(caches) else {
                 self.state().last_read = None;
                 continue;
             };
             let began = Instant::now();
-            let api: Api<Claim> = Api::namespaced(client.clone(), &key.namespace);
-            self.read(began, call(api.get_opt(&key.name)).await.is_ok());
+            self.read(began, probe.answers(client).await);
         }
+    }
+
+    /// Somebody who may be lost, if there is anybody. Who is gone is forgotten.
+    fn probe(&self, caches: &Caches) -> Option<Probe> {
+        let mut state = self.state();
+        state.claims.retain(|uid, heard| {
+            caches.claim(&heard.key).is_some_and(|claim| claim.metadata.uid.as_ref() == Some(uid))
+        });
+        state.pods.retain(|uid, heard| {
+            caches.pod(&heard.key).is_some_and(|pod| pod.metadata.uid.as_ref() == Some(uid))
+        });
+        // Any of them will do, but the same one in every run of a simulation.
+        let claim = state.claims.values().map(|heard| &heard.key).min().cloned().map(Probe::Claim);
+        claim.or_else(|| state.pods.values().map(|heard| &heard.key).min().cloned().map(Probe::Pod))
     }
 
     /// A read that began then came back, or did not.
@@ -102,6 +165,25 @@ impl Silence {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Probe {
+    async fn answers(&self, client: &Client) -> bool {
+        match self {
+            Self::Claim(key) => {
+                let api: Api<Claim> = Api::namespaced(client.clone(), &key.namespace);
+                call(api.get_metadata_opt(&key.name)).await.is_ok()
+            }
+            Self::Pod(key) => {
+                let api: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
+                call(api.get_metadata_opt(&key.name)).await.is_ok()
+            }
+        }
+    }
+}
+
+fn since(clock: Duration, at: Duration) -> SignedDuration {
+    SignedDuration::try_from(clock.saturating_sub(at)).unwrap_or(SignedDuration::MAX)
 }
 
 #[cfg(test)]
@@ -144,5 +226,44 @@ mod tests {
         assert_eq!(seconds(&renewed), 1);
         assert_eq!(seconds(&claim("Waiting", "2030-01-01T00:00:01.000000Z")), 0);
         assert_eq!(seconds(&renewed), 0, "it was forgotten");
+    }
+
+    fn pod(renewed: &str, phase: &str) -> PodFacts {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u", "annotations": {"konductor.io/renewed": renewed}},
+            "spec": {"nodeName": "n", "containers": []},
+            "status": {"phase": phase, "conditions": [{"type": "ContainersReady", "status": "False", "reason": "PodFailed"}]},
+        }))
+        .unwrap();
+        PodFacts::of(&pod, true)
+    }
+
+    fn lease(second: u8) -> Lease {
+        serde_json::from_value(json!({
+            "metadata": {"name": "n"}, "spec": {"renewTime": format!("2001-01-01T00:00:{second:02}.000000Z")},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_heard_of_by_its_sidecar_and_by_its_node() {
+        let (silence, start) = (Silence::default(), Instant::now());
+        let tick = |second: u64| silence.read(start + Duration::from_secs(second), true);
+        let seconds = |pod: &PodFacts| silence.of_pod(pod).as_secs();
+        silence.hear_of_node(&lease(1));
+        tick(0);
+        assert_eq!(seconds(&pod("1 1 9s", "Running")), 0, "it begins when it is first seen");
+        (1..=7).for_each(tick);
+        silence.hear_of_node(&lease(1));
+        assert_eq!(seconds(&pod("1 1 9s", "Running")), 7, "the same again is no sign of life");
+        assert_eq!(seconds(&pod("1 2 9s", "Running")), 0);
+        (8..=9).for_each(tick);
+        assert_eq!(seconds(&pod("1 2 9s", "Running")), 2);
+        silence.hear_of_node(&lease(2));
+        assert_eq!(seconds(&pod("1 2 9s", "Running")), 0);
+        tick(10);
+        assert_eq!(seconds(&pod("1 2 9s", "Running")), 1);
+        assert_eq!(seconds(&pod("1 2 9s", "Failed")), 0, "it has ended");
+        assert_eq!(seconds(&pod("1 2 9s", "Running")), 0, "it was forgotten");
     }
 }

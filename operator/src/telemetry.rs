@@ -33,6 +33,8 @@ pub(crate) enum Write {
     Job,
     Claim,
     Nudge,
+    Lost,
+    Renewal,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -74,6 +76,7 @@ pub(crate) struct Telemetry {
     releases: Family<OfKind, Counter>,
     waits: Durations,
     holds: Durations,
+    leader: Gauge<i64, std::sync::atomic::AtomicI64>,
 }
 
 fn fast() -> Histogram {
@@ -103,6 +106,7 @@ impl Telemetry {
             releases: Family::default(),
             waits: Family::new_with_constructor(slow),
             holds: Family::new_with_constructor(slow),
+            leader: Gauge::default(),
         };
         telemetry.registered()
     }
@@ -111,7 +115,7 @@ impl Telemetry {
         let registry = &mut self.registry;
         registry.register(
             "api_writes",
-            "Writes to the API server, by what: ledger, queue, grant, withdraw, finalizer, gate, condition, job",
+            "Writes to the API server, by what: ledger, queue, grant, withdraw, finalizer, gate, condition, job, claim, nudge, lost (a pod deleted after its ttl), renewal",
             self.writes.clone(),
         );
         registry.register(
@@ -141,6 +145,7 @@ impl Telemetry {
             "From the grant of a hold to its release, by kind",
             self.holds.clone(),
         );
+        registry.register("leader", "1 if this replica works, 0 if it stands by", self.leader.clone());
         let info: Family<Version, Gauge<i64, std::sync::atomic::AtomicI64>> = Family::default();
         info.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "1, with the version", info);
@@ -159,8 +164,14 @@ impl Telemetry {
             Write::Job => "job",
             Write::Claim => "claim",
             Write::Nudge => "nudge",
+            Write::Lost => "lost",
+            Write::Renewal => "renewal",
         };
         self.writes.get_or_create(&What { what }).inc();
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     pub(crate) fn reconciled(&self, key: &Key, took: Duration) {

@@ -21,12 +21,10 @@ use crate::entrance::Entrance;
 use crate::facts::PodFacts;
 use crate::hold::{Ending, Fate, Outcome, suspicion};
 use crate::queue::QueueKey;
+use crate::silence::LOOK;
 use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Expiry, Lookup};
 use crate::verdict::Who;
-
-/// A clock that stands still is not looked at more often than that.
-const LOOK: SignedDuration = SignedDuration::from_millis(250);
 
 /// What matters of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,7 +234,7 @@ pub(crate) fn judge<P>(
         });
     }
     let suspect = match pod {
-        Body::Alive(pod) | Body::Leaving(pod) => suspicion(pod),
+        Body::Alive(pod) | Body::Leaving(pod) => suspicion(pod, None),
         Body::None | Body::Dead(_) | Body::Unseen => holder.suspect.clone(),
     };
     if suspect == holder.suspect { Fate::Stays } else { Fate::Changes(Holder { suspect, ..holder.clone() }) }

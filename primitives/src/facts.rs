@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,6 +19,7 @@ use konductor_waiter::grant::{Grant, Verdict};
 
 use crate::evidence::{self, End, WaiterRun};
 use crate::gated::{self, Gated};
+use crate::silence::Renewal;
 
 /// What matters of a pod.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
@@ -48,6 +49,11 @@ pub struct PodFacts {
     pub grant: Option<Grant>,
     /// Does it carry our finalizer?
     pub finalizer: bool,
+    /// The last renewal of its hold by its sidecar.
+    pub renewal: Option<Renewal>,
+    /// For how long whoever looks has heard nothing of it, neither a renewal nor its node, on a clock of its own that stands
+    /// still while the API server cannot be read. Zero where nobody counts.
+    pub silent_for: SignedDuration,
     /// Completion index under an Indexed Job.
     pub index: Option<String>,
     /// Can all that it says about taking part be read and followed by this version? If not, nobody here may let it
@@ -153,11 +159,19 @@ impl PodFacts {
             unschedulable: gated::unschedulable_since(pod),
             grant: text(annotations::GRANT).and_then(|text| text.parse().ok()),
             finalizer: pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
+            renewal: text(annotations::RENEWED).and_then(|text| text.parse().ok()),
+            silent_for: SignedDuration::ZERO,
             index: text("batch.kubernetes.io/job-completion-index").cloned(),
             understood: is_understood(pod),
             terminal: evidence::end(pod, None),
             pod: Arc::clone(pod),
         }
+    }
+
+    /// The same, of which nothing was heard for so long.
+    #[must_use]
+    pub fn silent_for(self, silent_for: SignedDuration) -> Self {
+        Self { silent_for, ..self }
     }
 
     /// Is its end proven, for the run that `told` admitted? What is more than terminal is so only of a run that has passed;

@@ -7,13 +7,16 @@
 
 use std::borrow::Cow;
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use konductor_api::duration::GoDuration;
 use konductor_api::ledger::{Evidence, Holder, ParticipantKind, ToldPod};
 use konductor_waiter::grant::Verdict;
 
 use crate::claim;
 use crate::facts::{NodeState, PodFacts, Suspended};
 use crate::reservation;
+use crate::silence;
 use crate::snapshot::{Participant, Snapshot};
 use crate::step::{Expiry, Lookup, Withdrawal};
 
@@ -59,7 +62,7 @@ enum Body<'a> {
     /// Its end is proven, but the pod is neither terminal nor being deleted.
     Done(&'a PodFacts, Evidence),
     Alive(&'a PodFacts),
-    /// Somebody vouches for its end, as far as a cache tells: an attestation is no fact that stays, for the machine may be
+    /// Nothing is heard of it, or somebody vouches for its end, as far as a cache tells: an attestation is no fact that stays, for the machine may be
     /// back and the pod hold anew.
     Doubted(&'a PodFacts),
     /// Not in the snapshot.
@@ -74,6 +77,7 @@ pub fn judge<P>(
     holder: &Holder,
     participant: Option<&Participant>,
     broken: bool,
+    ttl: Option<GoDuration>,
     snapshot: &Snapshot<P>,
     lookups: &mut Vec<Lookup>,
 ) -> Fate {
@@ -85,7 +89,7 @@ pub fn judge<P>(
         return reservation::judge(holder, participant, snapshot, lookups);
     }
     let bodies: Vec<_> =
-        holder.pods.iter().map(|told| (told, body(told, participant, broken, snapshot))).collect();
+        holder.pods.iter().map(|told| (told, body(told, participant, broken, ttl, snapshot))).collect();
     for (told, body) in &bodies {
         if matches!(body, Body::Unseen | Body::Doubted(_)) {
             lookups.push(Lookup {
@@ -96,10 +100,11 @@ pub fn judge<P>(
         }
     }
     let all_dead = bodies.iter().all(|(_, body)| matches!(body, Body::Gone(_) | Body::Done(..)));
-    if all_dead && (broken || is_through(holder, participant, snapshot, lookups)) {
+    let lost = bodies.iter().any(|(_, body)| matches!(body, Body::Done(_, Evidence::T)));
+    if all_dead && (broken || lost || is_through(holder, participant, snapshot, lookups)) {
         return leave(&bodies, outcome(holder, participant, snapshot), broken);
     }
-    stay(holder, &bodies, participant).map_or(Fate::Stays, Fate::Changes)
+    stay(holder, &bodies, participant, ttl).map_or(Fate::Stays, Fate::Changes)
 }
 
 /// Is there nobody left who could need the hold? For a pod that is its own end; for a Job, the Job's.
@@ -154,12 +159,17 @@ fn leave(bodies: &[(&ToldPod, Body<'_>)], outcome: Outcome, broken: bool) -> Fat
     let withdrawals: Vec<_> = bodies
         .iter()
         .filter_map(|(told, body)| match body {
-            Body::Done(pod, evidence) if carries_a_verdict(pod) || may_yet_be_told(pod, told, *evidence) => {
+            Body::Done(pod, evidence)
+                if carries_a_verdict(pod)
+                    || may_yet_be_told(pod, told, *evidence)
+                    || *evidence == Evidence::T && !pod.deleting =>
+            {
                 Some(Withdrawal {
                     pod: pod.name.clone(),
                     uid: pod.uid.clone(),
                     run: u64::try_from(told.run).unwrap_or(0),
                     waiter_started_at: told.waiter_started_at.0.as_second(),
+                    lost: *evidence == Evidence::T,
                 })
             }
             _ => None,
@@ -184,6 +194,7 @@ fn body<'a, P>(
     told: &ToldPod,
     participant: Option<&'a Participant>,
     broken: bool,
+    ttl: Option<GoDuration>,
     snapshot: &'a Snapshot<P>,
 ) -> Body<'a> {
     let of_participant = participant.and_then(|participant| participant.pod(&told.uid));
@@ -199,6 +210,11 @@ fn body<'a, P>(
         // Whoever vouches for a machine that is off may be wrong: the pod finds its verdict withdrawn.
         (None, Some(evidence)) if snapshot.fresh.contains(&pod.uid) => Body::Done(pod, evidence),
         (None, Some(_)) => Body::Doubted(pod),
+        // A watch that is stuck is silent, too: what counts is what the API server itself says of the pod and its node.
+        (None, None) if silence::is_lost(pod, told, ttl) && snapshot.fresh.contains(&pod.uid) => {
+            Body::Done(pod, Evidence::T)
+        }
+        (None, None) if silence::is_lost(pod, told, ttl) => Body::Doubted(pod),
         (None, None) => Body::Alive(pod),
     }
 }
@@ -212,7 +228,7 @@ fn carries_a_verdict(pod: &PodFacts) -> bool {
 /// Could a verdict still come that was decided on before? A pod whose containers have ended has been told; one on a
 /// machine that is off may not have been, and the machine may come back.
 fn may_yet_be_told(pod: &PodFacts, told: &ToldPod, evidence: Evidence) -> bool {
-    matches!(evidence, Evidence::A1 | Evidence::A2 | Evidence::A3) && !is_withdrawn(pod, told)
+    matches!(evidence, Evidence::A1 | Evidence::A2 | Evidence::A3 | Evidence::T) && !is_withdrawn(pod, told)
 }
 
 fn is_withdrawn(pod: &PodFacts, told: &ToldPod) -> bool {
@@ -228,6 +244,7 @@ fn stay(
     holder: &Holder,
     bodies: &[(&ToldPod, Body<'_>)],
     participant: Option<&Participant>,
+    ttl: Option<GoDuration>,
 ) -> Option<Holder> {
     let known = bodies
         .iter()
@@ -246,7 +263,7 @@ fn stay(
         .map(Cow::Owned);
     let pods: Vec<Cow<'_, ToldPod>> = known.chain(come).collect();
     let suspect = bodies.iter().find_map(|(_, body)| match body {
-        Body::Alive(pod) | Body::Doubted(pod) => suspicion(pod),
+        Body::Alive(pod) | Body::Doubted(pod) => suspicion(pod, ttl),
         _ => None,
     });
     let same = suspect == holder.suspect
@@ -289,12 +306,17 @@ fn reissued(told: &ToldPod, pod: &PodFacts) -> Option<ToldPod> {
 }
 
 /// Why this pod may be dead although nothing proves it. Without times: the text must not change while nothing does.
-pub(crate) fn suspicion(pod: &PodFacts) -> Option<String> {
+pub(crate) fn suspicion(pod: &PodFacts, ttl: Option<GoDuration>) -> Option<String> {
     let node = pod.node.as_ref().filter(|_| pod.node_state != NodeState::Alive)?;
+    let lost = ttl.map_or_else(String::new, |ttl| {
+        let least = SignedDuration::from_nanos(ttl.as_nanoseconds()) < silence::FLOOR;
+        let floor = if least { " (60s where no sidecar renews it)" } else { "" };
+        format!("; its ttl of {ttl}{floor} ends it without proof when nothing is heard of it for so long")
+    });
     Some(format!(
         "pod {} is on node {node}, which has not been heard from, so its end cannot be proven. The hold ends when the \
          node comes back and reports it; if the machine is certainly off, say so: kubectl taint node {node} \
-         node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the Node",
+         node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the Node{lost}",
         pod.name
     ))
 }

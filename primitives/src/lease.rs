@@ -1,7 +1,7 @@
 //! Lease: a singleton, or the leader of those who stand by.
 //!
 //! Enter: the head of the queue when the ledger is empty; `priority` is that of waiters who have none of their own.
-//! Leave: by evidence only, so a dead leader is replaced at once; `ttl` is for claims ([`crate::claim`]). The rules are
+//! Leave: by evidence only, so a dead leader is replaced at once; if there is a `ttl`, by silence, too ([`crate::silence`]). The rules are
 //! those of [`crate::mutex`]; what differs is what it is for, and so its words.
 //! Invariants: `LedgerExclusion`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
 //!
@@ -21,7 +21,7 @@ use crate::turn::{May, Turn};
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Lease>) -> Step<LeaseStatus> {
     let lease = &snapshot.primitive;
-    let mut turn = Turn::begin(snapshot, &lease.metadata, lease.status.as_ref());
+    let mut turn = Turn::begin(snapshot, &lease.metadata, lease.status.as_ref(), lease.spec.ttl);
     turn.admit(|holders, _| if holders.is_empty() { May::Enter } else { May::Stop });
     turn.finish(|status| {
         let holder = status.ledger.holders.first();

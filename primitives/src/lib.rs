@@ -2,7 +2,7 @@
 //!
 //! In the order in which data passes: [`critical`] (the containers it is about) -> [`evidence`] (what a pod's status proves) -> [`facts`] (of pods and Jobs) ->
 //! [`snapshot`] (all that a step may know) -> [`queue`], [`token`] -> [`step`] (what a step answers) -> [`hold`] (when does one hold end, which of its
-//! pods may be told; [`claim`] for those of claims), [`turn`] (who leaves, waits and enters; shared by all that can be held) -> a rule file each:
+//! pods may be told; [`claim`] for those of claims; [`silence`] for those with a `ttl`), [`turn`] (who leaves, waits and enters; shared by all that can be held) -> a rule file each:
 //! [`gate`], [`waitgroup`], [`barrier`], [`semaphore`], [`rwmutex`], [`mutex`], [`lease`], [`once`] (each with `step`,
 //! `entrance` and `check`) -> [`invariants`] (checked before every write) -> [`committed`] and [`entrance`] (where
 //! somebody stands at one primitive) -> [`verdict`] (what a pod or Job is told,
@@ -33,6 +33,7 @@ pub mod queue;
 pub mod reservation;
 pub mod rwmutex;
 pub mod semaphore;
+pub mod silence;
 pub mod snapshot;
 pub mod step;
 pub mod token;

@@ -1,7 +1,7 @@
 //! Mutex: one holder at a time, in the order of the queue.
 //!
-//! Enter: the head of the queue when the ledger is empty. Leave: by evidence only ([`crate::hold`]); `ttl` is for claims
-//! ([`crate::claim`]). Invariants: `LedgerExclusion`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
+//! Enter: the head of the queue when the ledger is empty. Leave: by evidence only ([`crate::hold`]); if there is a `ttl`,
+//! by silence, too ([`crate::silence`]). Invariants: `LedgerExclusion`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
 //!
 //! Prior art: tickets in creation order with a fencing revision, as in etcd's `concurrency` package; release on the
 //! observed end of the holder, as the session locks of `PostgreSQL` have it.
@@ -19,7 +19,7 @@ use crate::turn::{May, Turn};
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Mutex>) -> Step<MutexStatus> {
     let mutex = &snapshot.primitive;
-    let mut turn = Turn::begin(snapshot, &mutex.metadata, mutex.status.as_ref());
+    let mut turn = Turn::begin(snapshot, &mutex.metadata, mutex.status.as_ref(), mutex.spec.ttl);
     turn.admit(|holders, _| if holders.is_empty() { May::Enter } else { May::Stop });
     turn.finish(|status| {
         let holder = status.ledger.holders.first();

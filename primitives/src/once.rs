@@ -27,7 +27,7 @@ use crate::turn::{May, Turn};
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<Once>) -> Step<OnceStatus> {
     let once = &snapshot.primitive;
-    let mut turn = Turn::begin(snapshot, &once.metadata, once.status.as_ref());
+    let mut turn = Turn::begin(snapshot, &once.metadata, once.status.as_ref(), None);
     let ended = std::mem::take(&mut turn.ended);
     record(&mut turn.status, &ended, snapshot.now);
     turn_to_key(&mut turn.status, once);

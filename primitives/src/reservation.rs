@@ -69,7 +69,7 @@ pub(crate) fn judge<P>(
         (None, None) => {}
     }
     let told = told_now(pod);
-    let suspect = suspicion(pod);
+    let suspect = suspicion(pod, None);
     if told.is_none() && suspect == holder.suspect {
         return Fate::Stays;
     }

@@ -9,7 +9,7 @@
 //! | `PreferReaders` | whenever no writer holds | when nobody holds and no reader waits |
 //! | `PreferWriters` | when no writer holds or waits | in the order of the queue, when nobody holds |
 //!
-//! Leave: by evidence only, each for itself; `ttl` is for claims ([`crate::claim`]).
+//! Leave: by evidence only, each for itself; if there is a `ttl`, by silence, too ([`crate::silence`]).
 //! Invariants: `LedgerExclusion` (no writer beside anybody), `TokenMonotone`, `ReleaseNeedsEvidence`.
 //!
 //! Source of the task-fair and phase-fair orders: Brandenburg and Anderson, "Spin-based reader-writer synchronization for
@@ -30,7 +30,7 @@ use crate::turn::{May, Turn, named};
 /// What follows from the snapshot.
 pub fn step(snapshot: &Snapshot<RWMutex>) -> Step<RWMutexStatus> {
     let lock = &snapshot.primitive;
-    let mut turn = Turn::begin(snapshot, &lock.metadata, lock.status.as_ref());
+    let mut turn = Turn::begin(snapshot, &lock.metadata, lock.status.as_ref(), lock.spec.ttl);
     match lock.spec.policy {
         RWMutexPolicy::Fair => turn.admit(fair),
         RWMutexPolicy::PhaseFair => {

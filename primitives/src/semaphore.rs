@@ -3,7 +3,7 @@
 //! Enter: the head of the queue while its permits fit, several in one write; a head that does not fit stops those behind
 //! it, so that who asks for many is not starved by those who ask for one. Who asks for more than there are at all is
 //! refused at once, and stands in nobody's way. Fewer permits put nobody out: nobody enters until enough have ended.
-//! Leave: by evidence only; `ttl` is for claims ([`crate::claim`]).
+//! Leave: by evidence only; if there is a `ttl`, by silence, too ([`crate::silence`]).
 //! Invariants: `SemaphoreBound`, `TokenMonotone`, `ReleaseNeedsEvidence`, `PriorityRespected`.
 //!
 //! Prior art: Java's fair `Semaphore`, but with permits that somebody owns; strict order as in Kueue's `StrictFIFO`.
@@ -24,7 +24,7 @@ use crate::turn::{May, Turn};
 pub fn step(snapshot: &Snapshot<Semaphore>) -> Step<SemaphoreStatus> {
     let semaphore = &snapshot.primitive;
     let permits = semaphore.spec.permits;
-    let mut turn = Turn::begin(snapshot, &semaphore.metadata, semaphore.status.as_ref());
+    let mut turn = Turn::begin(snapshot, &semaphore.metadata, semaphore.status.as_ref(), semaphore.spec.ttl);
     let mut free = permits - in_use(turn.holders());
     turn.admit(|_, next| {
         let wanted = wanted(next.role);

@@ -55,6 +55,9 @@ pub struct Withdrawal {
     pub run: u64,
     /// Start of the waiter that the ledger names, in seconds since 1970.
     pub waiter_started_at: i64,
+    /// Is it lost to silence? Then it is to be deleted afterwards: if it lives after all, its kubelet ends it as soon as that hears
+    /// of it.
+    pub lost: bool,
 }
 
 /// A claim that has to be told that it is lost before its hold may end, on the condition that it was not renewed meanwhile.

@@ -13,12 +13,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::annotations;
 use konductor_api::conditions::reason;
+use konductor_api::duration::GoDuration;
 use konductor_api::ledger::{ENTRIES, HISTORY_KEPT, Held, Holder, ParticipantKind, Release};
 
 use crate::describe::{self, Says, describe};
 use crate::facts::to_the_second;
 use crate::hold::{self, Ending, Fate};
 use crate::reservation;
+use crate::silence;
 use crate::snapshot::{Participant, Snapshot, Waiting, order, sort};
 use crate::step::{Expiry, Lookup, Step, Withdrawal};
 use crate::token;
@@ -53,7 +55,13 @@ pub(crate) enum May {
 
 impl<'a, P, S: Held> Turn<'a, P, S> {
     /// Who is proven gone has left, and who waits stands in line.
-    pub(crate) fn begin(snapshot: &'a Snapshot<P>, metadata: &'a ObjectMeta, before: Option<&S>) -> Self {
+    /// `ttl`: how long nothing may be heard of a pod that holds.
+    pub(crate) fn begin(
+        snapshot: &'a Snapshot<P>,
+        metadata: &'a ObjectMeta,
+        before: Option<&S>,
+        ttl: Option<GoDuration>,
+    ) -> Self {
         let mut status = before.cloned().unwrap_or_default();
         let ledger = status.ledger_mut();
         let (known, mut line, mut in_order) = part(snapshot, &ledger.holders);
@@ -76,9 +84,10 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
                 wake_at = Some(wake_at.map_or(from, |earlier: Timestamp| earlier.min(from)));
             }
             let lost_at = participant.and_then(|who| who.claim.as_ref()?.lost_at(snapshot.now));
-            wake_at = [wake_at, lost_at.filter(|at| *at > snapshot.now)].into_iter().flatten().min();
+            let lost_at = lost_at.into_iter().chain(silences(&holder, participant, ttl, snapshot.now));
+            wake_at = lost_at.filter(|at| *at > snapshot.now).chain(wake_at).min();
             let broken = breaking.is_some_and(|token| *token == holder.token);
-            match hold::judge(&holder, participant, broken, snapshot, &mut lookups) {
+            match hold::judge(&holder, participant, broken, ttl, snapshot, &mut lookups) {
                 Fate::Stays => stay.push(holder),
                 Fate::Changes(changed) => stay.push(changed),
                 Fate::EndsAfter(needed) => {
@@ -208,6 +217,17 @@ impl<'a, P, S: Held> Turn<'a, P, S> {
             wake_at: self.wake_at,
         }
     }
+}
+
+/// When each pod that holds will be lost, if nothing is heard of it.
+fn silences(
+    holder: &Holder,
+    participant: Option<&Participant>,
+    ttl: Option<GoDuration>,
+    now: Timestamp,
+) -> impl Iterator<Item = Timestamp> {
+    let told = holder.pods.iter().filter(move |_| ttl.is_some());
+    told.filter_map(move |told| silence::lost_at(participant?.pod(&told.uid)?, told, ttl, now))
 }
 
 /// Does somebody stand in line who holds nothing?

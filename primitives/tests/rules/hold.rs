@@ -14,7 +14,7 @@ use super::support::{
 
 fn judge(holder: &Holder, snapshot: &Snapshot<Mutex>) -> (Fate, Vec<Lookup>) {
     let mut lookups = Vec::new();
-    let fate = hold::judge(holder, snapshot.participant(&holder.uid), false, snapshot, &mut lookups);
+    let fate = hold::judge(holder, snapshot.participant(&holder.uid), false, None, snapshot, &mut lookups);
     (fate, lookups)
 }
 
@@ -48,7 +48,7 @@ fn of_run_one(pod: &str) -> Withdrawal {
 
 fn of_run(pod: &str, run: u64, started: i64) -> Withdrawal {
     let (pod, uid) = (pod.to_owned(), uid(pod));
-    Withdrawal { pod, uid, run, waiter_started_at: at(started).as_second() }
+    Withdrawal { pod, uid, run, waiter_started_at: at(started).as_second(), lost: false }
 }
 
 fn withdrawal(pod: &str) -> Fate {

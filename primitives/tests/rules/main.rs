@@ -27,6 +27,7 @@ mod patience;
 mod reservation;
 mod rwmutex;
 mod semaphore;
+mod silence;
 mod simulation;
 mod snapshot;
 mod suspended;

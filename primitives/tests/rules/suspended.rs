@@ -107,7 +107,7 @@ fn fate(participant: Option<&Participant>, absent: bool) -> (Fate, usize) {
     let mut snapshot = of(vec![], vec![]);
     snapshot.absent.extend(absent.then(|| uid("j")));
     let mut lookups = Vec::new();
-    let fate = judge(&reservation(), participant, false, &snapshot, &mut lookups);
+    let fate = judge(&reservation(), participant, false, None, &snapshot, &mut lookups);
     (fate, lookups.len())
 }
 

@@ -356,8 +356,13 @@ fn a_pod_whose_job_is_gone_does_not_pass_without_what_the_job_had_to_take() {
 
 #[test]
 fn what_is_withdrawn_keeps_its_run_and_opens_nothing() {
-    let of_run =
-        |run| Withdrawal { pod: "p".to_owned(), uid: uid("p"), run, waiter_started_at: at(9).as_second() };
+    let of_run = |run| Withdrawal {
+        pod: "p".to_owned(),
+        uid: uid("p"),
+        run,
+        waiter_started_at: at(9).as_second(),
+        lost: false,
+    };
     assert_eq!(withdrawn(&waiter().told_go(3, 4).facts(), &of_run(3)), grant(3, 4, Verdict::Released));
     assert_eq!(withdrawn(&waiter().told_go(3, 4).facts(), &of_run(4)), grant(4, 9, Verdict::Released));
     assert_eq!(withdrawn(&waiter().facts(), &of_run(1)), grant(1, 9, Verdict::Released));

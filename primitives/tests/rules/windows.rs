@@ -110,7 +110,7 @@ fn it_is_told_first_and_its_gate_is_lifted_when_it_carries_what_it_was_told() {
 
 fn fate(sketch: &PodSketch) -> Fate {
     let snapshot = snapshot(mutex_of(vec![]), vec![]);
-    judge(&holds("p"), Some(&of_pod(sketch, 0)), false, &snapshot, &mut Vec::new())
+    judge(&holds("p"), Some(&of_pod(sketch, 0)), false, None, &snapshot, &mut Vec::new())
 }
 
 #[rstest]
