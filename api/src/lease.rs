@@ -40,9 +40,10 @@ use crate::ledger::{Common, Ledger, has};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseSpec {
-    /// How long a Claim from outside of the cluster may go without being renewed before it counts as lost, e.g. 1h, if it
-    /// says nothing of it itself. Without one it is 15s for a Lease. It is never the longest time that a holder may run: who
-    /// renews keeps the lease, and Jobs, Pods and what is claimed in a pod are released when their end is proven.
+    /// How long nothing may be heard of a leader before it counts as lost, e.g. 30s. A Claim from outside of the cluster is heard of
+    /// when it is renewed, and has 15s if nobody says anything; a Pod while its node or the sidecar konductor-hold answers, so on a
+    /// healthy node it is never lost, and in less than 60s only if it has that sidecar. A Pod that is lost is deleted. It is never
+    /// the longest time that a leader may run. Left out: a Pod is replaced when its end is proven, and not before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')")
         .message("ttl must be longer than 0s, e.g. 1h; leave it out for release by proof only"))]

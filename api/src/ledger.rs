@@ -244,8 +244,8 @@ pub struct Release {
 /// What proves that a holder cannot run any more, the weakest first. Deletion, SIGTERM, an unready node prove nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Evidence {
-    /// T: a Claim was not renewed for as long as its ttl allows. It proves nothing about whoever held; the token keeps a late
-    /// one out.
+    /// T: nothing was heard of whoever held for as long as the ttl allows. It proves nothing about them; the token keeps a late one
+    /// out.
     T,
     /// A3: somebody with the right to do so broke the hold, and says that whoever held has ended.
     A3,
@@ -298,7 +298,7 @@ impl Evidence {
     /// What was seen, as the end of "released, because …".
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::T => "the claim was not renewed in time",
+            Self::T => "nothing was heard of it for as long as its ttl allows",
             Self::A3 => "somebody with the right to do so broke the hold",
             Self::Released => "it was given back",
             Self::P0 => "it never ran, and cannot start under this hold any more",

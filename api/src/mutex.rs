@@ -40,9 +40,10 @@ use crate::ledger::{Common, Ledger, has};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MutexSpec {
-    /// How long a Claim from outside of the cluster may go without being renewed before it counts as lost, e.g. 30m, if it
-    /// says nothing of it itself. It is never the longest time that a holder may run: who renews keeps the lock, and Jobs,
-    /// Pods and what is claimed in a pod are released when their end is proven.
+    /// How long nothing may be heard of a holder before it counts as lost, e.g. 30m. A Claim from outside of the cluster is heard
+    /// of when it is renewed; a Pod while its node or the sidecar konductor-hold answers, so on a healthy node it is never lost, and
+    /// in less than 60s only if it has that sidecar. A Pod that is lost is deleted. It is never the longest time that a holder may
+    /// run. Left out: a hold ends when the end of its holder is proven, and not before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) > duration('0s')")
         .message("ttl must be longer than 0s, e.g. 30m; leave it out for release by proof only"))]
