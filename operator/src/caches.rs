@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use konductor_api::annotations::{FINALIZER, PARTICIPANT_LABEL};
 use konductor_api::barrier::Barrier;
 use konductor_api::claim::Claim;
@@ -23,6 +23,7 @@ use konductor_api::participation::PrimitiveRef;
 use konductor_api::rwmutex::RWMutex;
 use konductor_api::semaphore::Semaphore;
 use konductor_api::waitgroup::WaitGroup;
+use konductor_primitives::record::PodRecord;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::{Store, Writer};
 use kube::runtime::reflector::{self, ObjectRef};
@@ -55,7 +56,7 @@ pub(crate) struct Caches {
     pub(crate) leases: Shelf<lease::Lease>,
     pub(crate) onces: Shelf<Once>,
     pub(crate) claims: Shelf<Claim>,
-    pub(crate) pods: Shelf<Pod>,
+    pub(crate) pods: Shelf<PodRecord>,
     pub(crate) jobs: Store<Job>,
     pub(crate) nodes: Nodes,
     pub(crate) silence: Silence,
@@ -80,7 +81,7 @@ pub(crate) struct Writers {
     leases: Writer<lease::Lease>,
     onces: Writer<Once>,
     claims: Writer<Claim>,
-    pods: Writer<Pod>,
+    pods: Writer<PodRecord>,
     jobs: Writer<Job>,
 }
 
@@ -195,7 +196,7 @@ impl Caches {
         (caches, writers)
     }
 
-    pub(crate) fn pod(&self, key: &ObjectKey) -> Option<Arc<Pod>> {
+    pub(crate) fn pod(&self, key: &ObjectKey) -> Option<Arc<PodRecord>> {
         self.pods.refined(key)
     }
 
@@ -205,10 +206,8 @@ impl Caches {
 
     /// Remembers a pod as the API server returned it for a write of ours: who decides next must not decide on the
     /// version before it.
-    pub(crate) fn wrote_pod(&self, pod: &Pod) {
-        let mut pod = pod.clone();
-        slim_pod(&mut pod);
-        self.pods.put(&Arc::new(pod));
+    pub(crate) fn wrote_pod(&self, pod: &PodRecord) {
+        self.pods.put(&Arc::new(pod.clone()));
     }
 
     pub(crate) fn job(&self, key: &ObjectKey) -> Option<Arc<Job>> {
@@ -260,7 +259,7 @@ pub(crate) async fn fill(
         );
     };
     let pods =
-        follow(Api::all(client.clone()), participants, writers.pods, slim_pod, |change| match change {
+        follow(Api::all(client.clone()), participants, writers.pods, as_it_is, |change| match change {
             Change::Applied(pod) => {
                 add(index.set_pod(pod));
                 if pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
@@ -466,19 +465,8 @@ fn forget_managers<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
 
-/// What evidence does not look at.
-fn slim_pod(pod: &mut Pod) {
-    forget_managers(pod);
-    if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-            container.env = None;
-            container.args = None;
-            container.command = None;
-            container.volume_mounts = None;
-        }
-    }
-}
+/// A record has what is looked at, and nothing else.
+const fn as_it_is(_: &mut PodRecord) {}
 
 fn slim_job(job: &mut Job) {
     forget_managers(job);

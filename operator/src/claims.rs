@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::{BREAK_BY, BREAK_REASON, FINALIZER, PARTICIPANT_LABEL, PARTICIPANT_VALUE};
 use konductor_api::claim::{Claim, ClaimPhase, ClaimStatus, ClaimingPod};
 use konductor_api::conditions::{self, CLAIM_GRANTED, Claimed, READY, reason};
@@ -16,6 +15,7 @@ use konductor_api::ledger::Evidence;
 use konductor_api::participation::PrimitiveRef;
 use konductor_primitives::claim::{self, ClaimTelling, Defaults};
 use konductor_primitives::facts::PodFacts;
+use konductor_primitives::record::PodRecord;
 use konductor_primitives::snapshot::Participant;
 use konductor_primitives::step::Expiry;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -263,7 +263,7 @@ async fn is_bound_to_nobody(
 ) -> Result<Option<ClaimTelling>, CallError> {
     let waits = who.claim.as_ref().is_some_and(|facts| !facts.is_over() && !facts.was_told());
     let Some(bound) = claim.spec.pod.as_ref().filter(|_| waits && !who.can_start()) else { return Ok(None) };
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<PodRecord> = Api::namespaced(context.client.clone(), namespace);
     for _ in 0..ATTEMPTS {
         let found = call(api.get_opt(&bound.name)).await?;
         let facts = found

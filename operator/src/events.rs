@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use konductor_api::conditions::{DONE, OPEN, STALLED};
 use konductor_api::ledger::{Evidence, Holder, Status};
+use konductor_primitives::record::PodRecord;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
@@ -121,7 +122,7 @@ impl Happening {
     }
 
     /// Something that happened to a pod.
-    pub(crate) fn to_pod(pod: &Pod, warning: bool, reason: &'static str, note: String) -> Self {
+    pub(crate) fn to_pod(pod: &PodRecord, warning: bool, reason: &'static str, note: String) -> Self {
         Self { about: pod.object_ref(&()), related: None, warning, reason, note }
     }
 

@@ -5,9 +5,9 @@
 //! every reconcile, so a crash between the ledger and this write loses nothing. A gate is no lock: a pod whose gate is
 //! off takes a node, and its waiter waits there until the ledger lists it.
 
-use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::SCHEDULING_GATE;
 use konductor_primitives::facts::PodFacts;
+use konductor_primitives::record::PodRecord;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ pub(crate) async fn lift(
     pod: &PodFacts,
     why: &str,
 ) -> Result<Patched, CallError> {
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<PodRecord> = Api::namespaced(context.client.clone(), namespace);
     context.telemetry.wrote(Write::Gate);
     let body = without_gate(&precondition(pod));
     let answer = call(api.patch(&pod.name, &PatchParams::default(), &Patch::Strategic(&body))).await;

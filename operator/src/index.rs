@@ -7,11 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use konductor_api::claim::Claim;
 use konductor_api::participation::{PodPlan, PrimitiveRef, PrimitiveSet};
 use konductor_primitives::looked::Target;
+use konductor_primitives::record::PodRecord;
 
 /// Something to work on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,14 +116,14 @@ pub(crate) fn set_of(metadata: &ObjectMeta) -> PrimitiveSet {
 
 impl Index {
     /// A pod as it is now. Says what is concerned.
-    pub(crate) fn set_pod(&self, pod: &Pod) -> Vec<Key> {
+    pub(crate) fn set_pod(&self, pod: &PodRecord) -> Vec<Key> {
         let mut state = self.write();
         let key = ObjectKey::of(&pod.metadata);
         let mut concerned = state.remove_pod(&key);
         let entry = PodEntry {
             plan: named_by(&pod.metadata),
             job: job_of(&pod.metadata).map(|job| job.uid.clone()),
-            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty()),
+            node: pod.node.clone(),
         };
         concerned.extend(keys_of(&key.namespace, entry.plan.entries().map(|entry| entry.primitive)));
         concerned.extend(state.claimed_in(&key));
@@ -413,7 +413,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, annotations: &serde_json::Value, node: &str) -> Pod {
+    fn pod(name: &str, annotations: &serde_json::Value, node: &str) -> PodRecord {
         serde_json::from_value(json!({
             "metadata": {
                 "name": name, "namespace": "ns", "uid": name, "annotations": annotations,

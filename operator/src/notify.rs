@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::annotations::{self, FINALIZER, GRANT, NUDGED};
 use konductor_api::conditions::{self, GRANTED};
@@ -19,6 +18,7 @@ use konductor_api::ledger::Holder;
 use konductor_api::participation::{PodPlan, PrimitiveRef};
 use konductor_primitives::committed::Committed;
 use konductor_primitives::facts::PodFacts;
+use konductor_primitives::record::PodRecord;
 use konductor_primitives::snapshot::Participant;
 use konductor_primitives::step::Withdrawal;
 use konductor_primitives::verdict::{self, Telling, Wait, Who};
@@ -290,9 +290,9 @@ pub(crate) async fn read<'a>(
 
 /// What became of a patch.
 pub(crate) enum Patched {
-    Written(Arc<Pod>),
+    Written(Arc<PodRecord>),
     /// It is not what it was: as it is now, or `None` if it is gone.
-    Changed(Option<Arc<Pod>>),
+    Changed(Option<Arc<PodRecord>>),
 }
 
 /// One patch of a pod's status subresource, on the version that was looked at.
@@ -303,7 +303,7 @@ pub(crate) async fn patch_pod(
     body: &Value,
     write: Write,
 ) -> Result<Patched, CallError> {
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<PodRecord> = Api::namespaced(context.client.clone(), namespace);
     context.telemetry.wrote(write);
     let answer = call(api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(body))).await;
     outcome(context, &api, pod, answer).await
@@ -312,9 +312,9 @@ pub(crate) async fn patch_pod(
 /// What the answer to a patch of that version of a pod means.
 pub(crate) async fn outcome(
     context: &Context,
-    api: &Api<Pod>,
+    api: &Api<PodRecord>,
     pod: &PodFacts,
-    answer: Result<Pod, CallError>,
+    answer: Result<PodRecord, CallError>,
 ) -> Result<Patched, CallError> {
     match answer {
         Ok(written) => {
@@ -404,11 +404,10 @@ pub(crate) fn granted_condition(
 }
 
 pub(crate) fn granted_of(pod: &PodFacts) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
-    let status = pod.object().status.as_ref()?;
-    status.conditions.iter().flatten().find(|condition| condition.type_ == GRANTED)
+    pod.object().condition(GRANTED)
 }
 
-fn announce_verdict(context: &Context, pod: &Pod, plan: &PodPlan, grant: &Grant) {
+fn announce_verdict(context: &Context, pod: &PodRecord, plan: &PodPlan, grant: &Grant) {
     let (warning, reason, note) = match &grant.verdict {
         Verdict::Go => (false, "Admitted", format!("may start: {plan}")),
         Verdict::Skip { reason } => (false, "Admitted", format!("may start, and skips its once: {reason}")),
@@ -451,9 +450,13 @@ pub(crate) async fn withdraw(
 
 /// Deletes a pod of which nothing was heard for longer than its `ttl` allows, after its verdict was taken back: if it lives after all,
 /// its kubelet ends it as soon as that hears of it. As it is then, or `None` if it is gone.
-async fn lose(context: &Context, namespace: &str, pod: &Arc<Pod>) -> Result<Option<Arc<Pod>>, CallError> {
+async fn lose(
+    context: &Context,
+    namespace: &str,
+    pod: &Arc<PodRecord>,
+) -> Result<Option<Arc<PodRecord>>, CallError> {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<PodRecord> = Api::namespaced(context.client.clone(), namespace);
     let this = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
     let parameters = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
     context.telemetry.wrote(Write::Lost);

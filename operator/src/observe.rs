@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use konductor_api::claim::Claim;
 use konductor_api::ledger::ParticipantKind;
@@ -18,6 +18,7 @@ use konductor_api::participation::{PrimitiveRef, PrimitiveSet, Role};
 use konductor_primitives::claim::Defaults;
 use konductor_primitives::facts::{JobFacts, NodeState, PodFacts};
 use konductor_primitives::queue::QueueKey;
+use konductor_primitives::record::PodRecord;
 use konductor_primitives::snapshot::{OfJob, Participant};
 use konductor_primitives::step::Lookup;
 use konductor_primitives::verdict::{self, Who};
@@ -34,7 +35,7 @@ use crate::rules::Read;
 /// What this reconcile has got from the API server itself, by UID.
 #[derive(Default)]
 pub(crate) struct Known {
-    pub(crate) pods: BTreeMap<String, Arc<Pod>>,
+    pub(crate) pods: BTreeMap<String, Arc<PodRecord>>,
     pub(crate) jobs: BTreeMap<String, Arc<Job>>,
     pub(crate) claims: BTreeMap<String, Arc<Claim>>,
     /// By name: nodes of pods that were asked for, where somebody vouches that they are off.
@@ -60,7 +61,7 @@ pub(crate) fn participants(
     let at = |name: &String| ObjectKey { namespace: namespace.to_owned(), name: name.clone() };
     let mut jobs: BTreeMap<String, Arc<Job>> =
         by_uid(members.jobs.iter().filter_map(|name| caches.job(&at(name))));
-    let mut pods: BTreeMap<String, Arc<Pod>> =
+    let mut pods: BTreeMap<String, Arc<PodRecord>> =
         by_uid(members.pods.iter().filter_map(|name| caches.pod(&at(name))));
     // Lookups found them before the watch did.
     jobs.extend(known.jobs.iter().map(|(uid, job)| (uid.clone(), Arc::clone(job))));
@@ -169,22 +170,22 @@ fn pods_of_job(caches: &Caches, job_uid: &str, known: &Known) -> Vec<PodFacts> {
         .collect()
 }
 
-fn is_of_job(pod: &Pod, job_uid: &str) -> bool {
+fn is_of_job(pod: &PodRecord, job_uid: &str) -> bool {
     index::job_of(&pod.metadata).is_some_and(|job| job.uid == job_uid)
 }
 
 /// The facts of one pod, with what the caches know of its node.
-pub(crate) fn facts(caches: &Caches, pod: &Arc<Pod>) -> PodFacts {
+pub(crate) fn facts(caches: &Caches, pod: &Arc<PodRecord>) -> PodFacts {
     PodFacts::shared(pod, node_of(pod).map_or(NodeState::Silent, |node| caches.nodes.state(node)))
 }
 
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref()
+fn node_of(pod: &PodRecord) -> Option<&str> {
+    pod.node.as_deref()
 }
 
 impl Known {
     /// The same, with what this reconcile has read of its node itself.
-    pub(crate) fn facts(&self, caches: &Caches, pod: &Arc<Pod>) -> PodFacts {
+    pub(crate) fn facts(&self, caches: &Caches, pod: &Arc<PodRecord>) -> PodFacts {
         let facts = match node_of(pod).and_then(|node| self.nodes.get(node)) {
             Some(state) => PodFacts::shared(pod, *state),
             None => facts(caches, pod),
@@ -238,7 +239,7 @@ pub(crate) async fn look(
     for lookup in lookups {
         match lookup.kind {
             ParticipantKind::Pod => {
-                let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+                let api: Api<PodRecord> = Api::namespaced(context.client.clone(), namespace);
                 let found = call(api.get_opt(&lookup.name)).await?;
                 look_at_node(context, found.as_ref(), known).await?;
                 note(found, lookup, &mut known.pods, &mut known.absent);
@@ -263,7 +264,11 @@ pub(crate) async fn look(
 
 /// Whether somebody still vouches that the machine of this pod is off, and whether its kubelet was heard of. That a node came back
 /// may not have been seen yet.
-async fn look_at_node(context: &Context, pod: Option<&Pod>, known: &mut Known) -> Result<(), CallError> {
+async fn look_at_node(
+    context: &Context,
+    pod: Option<&PodRecord>,
+    known: &mut Known,
+) -> Result<(), CallError> {
     let (Some(pod), Some(name)) = (pod, pod.and_then(node_of)) else { return Ok(()) };
     if pod.metadata.uid.as_ref().is_some_and(|uid| known.counted.contains(uid)) {
         let api: Api<Lease> = Api::namespaced(context.client.clone(), NODE_LEASES);

@@ -12,10 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::RENEWED;
 use konductor_api::duration::GoDuration;
 use konductor_primitives::facts::PodFacts;
+use konductor_primitives::record::PodRecord;
 use konductor_primitives::silence::Renewal;
 use konductor_waiter::grant::Verdict;
 use kube::Api;
@@ -65,8 +65,8 @@ impl fmt::Display for Answer {
 
 /// Writes down that the pod was heard of, and says what it may count on.
 pub(crate) async fn renew(context: &Context, caller: &Caller, run: u64) -> Result<Answer, CallError> {
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), &caller.key.namespace);
-    let is_it = |pod: &Arc<Pod>| pod.metadata.uid.as_ref() == Some(&caller.uid);
+    let api: Api<PodRecord> = Api::namespaced(context.client.clone(), &caller.key.namespace);
+    let is_it = |pod: &Arc<PodRecord>| pod.metadata.uid.as_ref() == Some(&caller.uid);
     let mut seen = context.caches.pod(&caller.key).filter(is_it);
     for _ in 0..ATTEMPTS {
         let pod = match seen.take() {
@@ -117,7 +117,7 @@ fn stands(pod: &PodFacts, run: u64) -> Option<Answer> {
 }
 
 /// The shortest of what it holds, of what has one.
-fn shortest_ttl(context: &Context, namespace: &str, pod: &Pod) -> Option<GoDuration> {
+fn shortest_ttl(context: &Context, namespace: &str, pod: &PodRecord) -> Option<GoDuration> {
     let plan = index::named_by(&pod.metadata);
     let ttl = |name: &str, kind| of_kind!(kind, P => P::shelf(&context.caches).get(namespace, name)?.ttl());
     plan.entries().filter_map(|entry| ttl(&entry.primitive.name, entry.primitive.kind)).min()
@@ -132,12 +132,12 @@ mod tests {
 
     fn told(grant: Option<&str>) -> PodFacts {
         let annotations = grant.map(|grant| json!({"konductor.io/grant": format!("v1 u {grant}")}));
-        let pod: Pod = serde_json::from_value(json!({
+        let pod: PodRecord = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u", "annotations": annotations},
             "spec": {"nodeName": "n", "containers": []},
         }))
         .unwrap();
-        PodFacts::of(&pod, true)
+        PodFacts::shared(&Arc::new(pod), true)
     }
 
     #[rstest]

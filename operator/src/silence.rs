@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::claim::{Claim, ClaimPhase};
 use konductor_primitives::facts::PodFacts;
+use konductor_primitives::record::PodRecord;
 use konductor_primitives::silence::Renewal;
 use kube::{Api, Client};
 use tokio::time::Instant;
@@ -175,7 +175,7 @@ impl Probe {
                 call(api.get_metadata_opt(&key.name)).await.is_ok()
             }
             Self::Pod(key) => {
-                let api: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
+                let api: Api<PodRecord> = Api::namespaced(client.clone(), &key.namespace);
                 call(api.get_metadata_opt(&key.name)).await.is_ok()
             }
         }
@@ -188,6 +188,8 @@ fn since(clock: Duration, at: Duration) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -229,13 +231,13 @@ mod tests {
     }
 
     fn pod(renewed: &str, phase: &str) -> PodFacts {
-        let pod: Pod = serde_json::from_value(json!({
+        let pod: PodRecord = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u", "annotations": {"konductor.io/renewed": renewed}},
-            "spec": {"nodeName": "n", "containers": []},
-            "status": {"phase": phase, "conditions": [{"type": "ContainersReady", "status": "False", "reason": "PodFailed"}]},
+            "spec": {"nodeName": "n", "containers": [{"name": "main"}]},
+            "status": {"phase": phase, "containerStatuses": [{"name": "main"}], "conditions": [{"type": "ContainersReady", "status": "False", "reason": "PodFailed"}]},
         }))
         .unwrap();
-        PodFacts::of(&pod, true)
+        PodFacts::shared(&Arc::new(pod), true)
     }
 
     fn lease(second: u8) -> Lease {

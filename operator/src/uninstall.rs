@@ -6,14 +6,15 @@
 //! waiter. Windows pods have none: they stay at their gates. Pods that still wait are named and left waiting: nothing is ever told to start by
 //! this.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::{PARTICIPANT_LABEL, SCHEDULING_GATE};
 use konductor_primitives::facts::{JobFacts, PodFacts, Suspended};
+use konductor_primitives::record::PodRecord;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -95,12 +96,12 @@ async fn stop_operator(client: &Client, arguments: &Uninstall) -> anyhow::Result
 }
 
 async fn participants(client: &Client) -> anyhow::Result<Vec<PodFacts>> {
-    let api: Api<Pod> = Api::all(client.clone());
+    let api: Api<PodRecord> = Api::all(client.clone());
     let mut parameters = ListParams::default().labels(PARTICIPANT_LABEL).limit(PAGE);
     let mut pods = Vec::new();
     loop {
         let page = call(api.list(&parameters)).await.context("listing the pods that take part")?;
-        pods.extend(page.items.iter().map(|pod| PodFacts::of(pod, true)));
+        pods.extend(page.items.into_iter().map(|pod| PodFacts::shared(&Arc::new(pod), true)));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
             None => return Ok(pods),
@@ -114,7 +115,7 @@ async fn lift(client: &Client, pod: &PodFacts) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let namespace = pod.object().metadata.namespace.as_deref().unwrap_or_default();
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let api: Api<PodRecord> = Api::namespaced(client.clone(), namespace);
     let mut body = without_finalizer(pod);
     body["metadata"]["resourceVersion"] = serde_json::Value::Null;
     match call(api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(&body))).await {
@@ -176,7 +177,7 @@ async fn lift_gates(client: &Client, pods: &[PodFacts]) -> anyhow::Result<()> {
             );
             continue;
         }
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let api: Api<PodRecord> = Api::namespaced(client.clone(), namespace);
         let body = without_gate(&json!({"uid": pod.uid}));
         match call(api.patch(&pod.name, &PatchParams::default(), &Patch::Strategic(&body))).await {
             Ok(_) => lifted += 1,

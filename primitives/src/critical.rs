@@ -3,40 +3,37 @@
 //! Pure, over one object version. Named by `konductor.io/containers`, else all app containers. What must stay true: what
 //! cannot be found in the pod is unknown and proves nothing, so that nobody is released by the end of something else.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use konductor_api::section::Section;
+
+use crate::record::{ContainerRecord, PodRecord};
 
 /// The critical containers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Critical<'a> {
     /// App containers, at least one.
-    Apps(Vec<&'a Container>),
+    Apps(Vec<&'a ContainerRecord>),
     /// One init container; the pod goes on after it.
-    Init(&'a Container),
+    Init(&'a ContainerRecord),
     /// It cannot be told which.
     Unknown,
 }
 
 impl<'a> Critical<'a> {
     /// Those of that pod.
-    pub fn of(pod: &'a Pod) -> Self {
+    pub fn of(pod: &'a PodRecord) -> Self {
         let section = pod.metadata.annotations.as_ref().map_or_else(|| Some(Section::default()), Section::of);
-        match (section, &pod.spec) {
-            (Some(section), Some(spec)) => Self::among(&section, spec),
-            _ => Self::Unknown,
-        }
+        section.map_or(Self::Unknown, |section| Self::among(&section, pod))
     }
 
-    fn among(section: &Section, spec: &'a PodSpec) -> Self {
+    fn among(section: &Section, pod: &'a PodRecord) -> Self {
         if let [name] = section.names()
-            && let Some(container) =
-                spec.init_containers.iter().flatten().find(|container| container.name == *name)
+            && let Some(container) = pod.init_containers.iter().find(|container| container.name == *name)
         {
             // A sidecar never ends by itself, so its end would prove nothing.
             let sidecar = container.restart_policy.as_deref() == Some("Always");
             return if sidecar { Self::Unknown } else { Self::Init(container) };
         }
-        let apps: Vec<_> = spec
+        let apps: Vec<_> = pod
             .containers
             .iter()
             .filter(|container| section.is_everything() || section.names_it(&container.name))

@@ -19,6 +19,7 @@ use konductor_waiter::grant::{Grant, Verdict};
 
 use crate::evidence::{self, End, WaiterRun};
 use crate::gated::{self, Gated};
+use crate::record::{COMPLETION_INDEX, PodRecord};
 use crate::silence::Renewal;
 
 /// What matters of a pod.
@@ -62,7 +63,7 @@ pub struct PodFacts {
     /// P0 or P1, which need no grant to refer to.
     pub terminal: Option<End>,
     /// For P2. Shared: there may be thousands, and a step looks at few of them that closely.
-    pod: Arc<Pod>,
+    pod: Arc<PodRecord>,
 }
 
 /// What is known of a node.
@@ -139,29 +140,28 @@ pub(crate) fn to_the_second(at: Timestamp) -> Time {
 impl PodFacts {
     /// Reads them off a pod. `node_state` is what the caller knows of the pod's node.
     pub fn of(pod: &Pod, node_state: impl Into<NodeState>) -> Self {
-        Self::shared(&Arc::new(pod.clone()), node_state)
+        Self::shared(&Arc::new(PodRecord::from(pod.clone())), node_state)
     }
 
     /// The same without a copy of the pod.
-    pub fn shared(pod: &Arc<Pod>, node_state: impl Into<NodeState>) -> Self {
+    pub fn shared(pod: &Arc<PodRecord>, node_state: impl Into<NodeState>) -> Self {
         let text = |key: &str| pod.metadata.annotations.as_ref().and_then(|map| map.get(key));
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             deleting: pod.metadata.deletion_timestamp.is_some(),
-            node,
+            node: pod.node.clone(),
             node_state: node_state.into(),
             waiter: evidence::waiter_run(pod),
             critical_ids: evidence::critical_ids(pod),
-            gated: Gated::of(pod),
+            gated: pod.gated,
             by_gate_alone: gated::is_held_by_gate_alone(pod),
-            unschedulable: gated::unschedulable_since(pod),
+            unschedulable: pod.unschedulable_since(),
             grant: text(annotations::GRANT).and_then(|text| text.parse().ok()),
             finalizer: pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER),
             renewal: text(annotations::RENEWED).and_then(|text| text.parse().ok()),
             silent_for: SignedDuration::ZERO,
-            index: text("batch.kubernetes.io/job-completion-index").cloned(),
+            index: text(COMPLETION_INDEX).cloned(),
             understood: is_understood(pod),
             terminal: evidence::end(pod, None),
             pod: Arc::clone(pod),
@@ -270,14 +270,14 @@ impl PodFacts {
     }
 
     /// The object version these facts were read off.
-    pub fn object(&self) -> &Pod {
+    pub fn object(&self) -> &PodRecord {
         &self.pod
     }
 }
 
 /// A later version may know annotations and markers that this one does not. A marker without its Job (which was deleted
 /// and left the pod behind) names what nobody takes any more. A pod has one critical section, whoever takes part.
-fn is_understood(pod: &Pod) -> bool {
+fn is_understood(pod: &PodRecord) -> bool {
     let Some(all) = &pod.metadata.annotations else { return true };
     let of_job = pod.metadata.owner_references.iter().flatten().any(|owner| {
         owner.controller == Some(true) && owner.kind == "Job" && owner.api_version == "batch/v1"

@@ -1,6 +1,6 @@
 //! The rules of Konductor: what each primitive does, as pure functions.
 //!
-//! In the order in which data passes: [`critical`] (the containers it is about) -> [`evidence`] (what a pod's status proves) -> [`facts`] (of pods and Jobs) ->
+//! In the order in which data passes: [`record`] (what is kept of a pod) -> [`critical`] (the containers it is about) -> [`evidence`] (what a pod's status proves) -> [`facts`] (of pods and Jobs) ->
 //! [`snapshot`] (all that a step may know) -> [`queue`], [`token`] -> [`step`] (what a step answers) -> [`hold`] (when does one hold end, which of its
 //! pods may be told; [`claim`] for those of claims; [`silence`] for those with a `ttl`), [`turn`] (who leaves, waits and enters; shared by all that can be held) -> a rule file each:
 //! [`gate`], [`waitgroup`], [`barrier`], [`semaphore`], [`rwmutex`], [`mutex`], [`lease`], [`once`] (each with `step`,
@@ -30,6 +30,7 @@ pub mod looked;
 pub mod mutex;
 pub mod once;
 pub mod queue;
+pub mod record;
 pub mod reservation;
 pub mod rwmutex;
 pub mod semaphore;

@@ -318,8 +318,7 @@ fn a_claim_that_went_while_its_pod_is_going_waits_for_the_end_of_the_pod() {
 fn a_machine_that_is_off_ends_it_only_if_the_pod_is_being_deleted() {
     let it = claim("c", 1).made_in("host");
     let off = |sketch: PodSketch| {
-        let facts =
-            konductor_primitives::facts::PodFacts::of(sketch.facts().object(), NodeState::OutOfService);
+        let facts = konductor_primitives::facts::PodFacts::of(sketch.object(), NodeState::OutOfService);
         let told = it.clone().granted();
         participant(&told, Defaults::default(), Some(facts), SignedDuration::ZERO).unwrap()
     };

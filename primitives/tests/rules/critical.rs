@@ -30,7 +30,7 @@ fn with_a_proxy() -> PodSketch {
 }
 
 fn proven(sketch: &PodSketch, told: Option<&ToldPod>) -> Option<(Evidence, bool)> {
-    end(sketch.object(), told).map(|end| (end.evidence, end.success))
+    end(&sketch.record(), told).map(|end| (end.evidence, end.success))
 }
 
 #[rstest]
@@ -63,8 +63,8 @@ fn the_end_of_an_earlier_run_is_not_that_of_this_one() {
     assert_eq!(proven(&again, Some(&told("p", 2, 50))), None, "it started before the waiter let it through");
     let known = ToldPod { ran_before: vec!["init-1".to_owned()], ..told("p", 1, 1) };
     assert_eq!(proven(&let_through().init_ended("migrate", 0), Some(&known)), None, "it ran before");
-    assert_eq!(critical_ids(let_through().init_ended("migrate", 0).object()), ["init-1"]);
-    assert_eq!(critical_ids(let_through().runs("main", "main-1", 9).object()), Vec::<String>::new());
+    assert_eq!(critical_ids(&let_through().init_ended("migrate", 0).record()), ["init-1"]);
+    assert_eq!(critical_ids(&let_through().runs("main", "main-1", 9).record()), Vec::<String>::new());
 }
 
 /// The kubelet goes on behind an init container only after its success; who is evicted in it may say goodbye with 0.

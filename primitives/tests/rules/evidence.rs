@@ -3,12 +3,13 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated};
 use konductor_api::ledger::{Evidence, ToldPod};
 use konductor_primitives::evidence::{WaiterRun, critical_ids, end, waiter_run};
+use konductor_primitives::record::PodRecord;
 use rstest::rstest;
 
 use super::support::{PodSketch, at, pod, told};
 
 fn grade(sketch: &PodSketch, told: Option<&ToldPod>) -> Option<Evidence> {
-    end(sketch.object(), told).map(|end| end.evidence)
+    end(&sketch.record(), told).map(|end| end.evidence)
 }
 
 // ------------------------------------------------------------------------------------------------- the waiter
@@ -24,7 +25,7 @@ fn grade(sketch: &PodSketch, told: Option<&ToldPod>) -> Option<Evidence> {
 #[case::was_denied(pod("p").waiter_ended(4, 6, 65), WaiterRun::Failed)]
 #[case::was_stopped(pod("p").waiter_ended(4, 6, 143), WaiterRun::Failed)]
 fn the_waiter(#[case] sketch: PodSketch, #[case] expected: WaiterRun) {
-    assert_eq!(waiter_run(sketch.object()), expected);
+    assert_eq!(waiter_run(&sketch.record()), expected);
 }
 
 #[test]
@@ -32,7 +33,7 @@ fn an_exit_without_times_lets_nobody_conclude_that_it_passed() {
     let mut object = pod("p").waiter_passed(4, 6).object().clone();
     let statuses = object.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap();
     statuses[0].state.as_mut().unwrap().terminated.as_mut().unwrap().finished_at = None;
-    assert_eq!(waiter_run(&object), WaiterRun::Failed);
+    assert_eq!(waiter_run(&PodRecord::from(object.clone())), WaiterRun::Failed);
 }
 
 /// The kubelet calls a pod failed whose main shows as waiting: only where main has no trace of a run did none happen.
@@ -49,14 +50,14 @@ fn a_container_that_waits_has_ended_only_if_it_never_was(
     let mut object = pod("p").waiter_ended(1, 2, 143).over("Failed").object().clone();
     let main = &mut object.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
     (main.container_id, main.last_state) = (id.map(str::to_owned), last);
-    assert_eq!(end(&object, None).is_some(), over);
+    assert_eq!(end(&PodRecord::from(object.clone()), None).is_some(), over);
 }
 
 #[test]
 fn all_runs_of_critical_containers_that_the_status_knows_are_listed_once() {
     let sketch = pod("p").with_container("web").backs_off("main", "main-1").runs("web", "web-2", 30);
-    assert_eq!(critical_ids(sketch.object()), ["main-1", "web-2"]);
-    assert_eq!(critical_ids(pod("p").waiter_running(1).object()), Vec::<String>::new());
+    assert_eq!(critical_ids(&sketch.record()), ["main-1", "web-2"]);
+    assert_eq!(critical_ids(&pod("p").waiter_running(1).record()), Vec::<String>::new());
 }
 
 // ---------------------------------------------------------------------------------------------------- P0 and P1
@@ -105,7 +106,8 @@ fn a_pod_that_was_deleted_before_main_started(
     for condition in object.status.as_mut().unwrap().conditions.as_mut().unwrap() {
         condition.observed_generation = observed;
     }
-    let grade = end(&object, Some(&told("p", 1, 1))).map(|end| (end.evidence, end.success));
+    let grade =
+        end(&PodRecord::from(object.clone()), Some(&told("p", 1, 1))).map(|end| (end.evidence, end.success));
     assert_eq!(grade, proven.then_some((Evidence::P1, false)));
 }
 
@@ -153,13 +155,13 @@ fn the_kubelets_last_word(#[case] sketch: PodSketch, #[case] proven: bool) {
 fn a_list_that_misses_one_container_proves_nothing() {
     let whole =
         pod("p").with_container("web").done(1).ended("web", "w", 3, 9, 1).over("Failed").object().clone();
-    assert!(end(&whole, None).is_some());
+    assert!(end(&PodRecord::from(whole.clone()), None).is_some());
     for (init, place) in [(true, 0), (false, 0), (false, 1)] {
         let mut part = whole.clone();
         let status = part.status.as_mut().unwrap();
         let list = if init { &mut status.init_container_statuses } else { &mut status.container_statuses };
         list.as_mut().unwrap().remove(place);
-        assert_eq!(end(&part, None), None, "init: {init}, place {place}");
+        assert_eq!(end(&PodRecord::from(part.clone()), None), None, "init: {init}, place {place}");
     }
 }
 
@@ -169,7 +171,7 @@ fn a_list_that_misses_one_container_proves_nothing() {
 #[case::it_never_ran(pod("p").waiter_ended(1, 2, 143).over("Failed"), false)]
 #[case::evicted_although_main_said_goodbye_with_0(pod("p").done(0).over("Failed"), false)]
 fn an_end_is_a_success_only_if_the_kubelet_calls_it_one(#[case] sketch: PodSketch, #[case] success: bool) {
-    assert_eq!(end(sketch.object(), None).map(|end| end.success), Some(success));
+    assert_eq!(end(&sketch.record(), None).map(|end| end.success), Some(success));
 }
 
 // ---------------------------------------------------------------------------------------------------------- P2
@@ -233,7 +235,7 @@ fn an_end_without_a_container_id_is_of_no_known_run() {
     let statuses = object.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
     statuses[0].container_id = None;
     statuses[0].state.as_mut().unwrap().terminated.as_mut().unwrap().container_id = None;
-    assert_eq!(end(&object, Some(&told("p", 1, 1))), None);
+    assert_eq!(end(&PodRecord::from(object.clone()), Some(&told("p", 1, 1))), None);
 }
 
 #[test]
@@ -247,5 +249,5 @@ fn the_strongest_rung_is_named_first() {
 #[case::without_status({ let mut object = pod("p").object().clone(); object.status = None; object })]
 #[case::without_spec({ let mut object = pod("p").done(0).over("Succeeded").object().clone(); object.spec = None; object })]
 fn what_is_incomplete_proves_nothing(#[case] object: k8s_openapi::api::core::v1::Pod) {
-    assert_eq!(end(&object, Some(&told("p", 1, 1))), None);
+    assert_eq!(end(&PodRecord::from(object.clone()), Some(&told("p", 1, 1))), None);
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use konductor_api::annotations::{FINALIZER, GRANT, WAITER_CONTAINER};
 use konductor_primitives::facts::{NodeState, PodFacts};
+use konductor_primitives::record::PodRecord;
 use konductor_waiter::grant::{Grant, Verdict};
 
 use super::{at, time, uid};
@@ -373,7 +374,9 @@ impl PodSketch {
     }
 
     pub(crate) fn condition(mut self, type_: &str, value: &str, reason: &str) -> Self {
-        self.status().conditions.get_or_insert_default().push(PodCondition {
+        let conditions = self.status().conditions.get_or_insert_default();
+        conditions.retain(|known| known.type_ != type_);
+        conditions.push(PodCondition {
             type_: type_.to_owned(),
             status: value.to_owned(),
             reason: Some(reason.to_owned()),
@@ -425,6 +428,11 @@ fn replace(statuses: &mut Vec<ContainerStatus>, fresh: ContainerStatus) {
 impl PodSketch {
     pub(crate) const fn object(&self) -> &Pod {
         &self.pod
+    }
+
+    /// What is kept of it.
+    pub(crate) fn record(&self) -> PodRecord {
+        PodRecord::from(self.pod.clone())
     }
 
     pub(crate) fn revision(&self) -> Option<&str> {
