@@ -2,17 +2,38 @@
 //!
 //! kube's own stack retries for minutes and never times out; on the path of a hand-over neither is wanted. So the
 //! stack is put together here: no retries (whoever called knows better what to do), Nagle off, keepalive on, and
-//! every call has a deadline.
+//! every call has a deadline. Each request is counted: who waits idly must cost none.
 
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kube::client::{ClientBuilder, ConfigExt};
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tower::{BoxError, ServiceBuilder};
 
 /// Longer than any call takes while the API server is well.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Requests to the API server, by what they were.
+#[derive(Clone, Debug, Default)]
+pub struct Requests(pub(crate) Family<Verb, Counter>);
+
+/// `watch`, or the method.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Verb {
+    verb: String,
+}
+
+impl Requests {
+    fn count(&self, request: &http::Request<Body>) {
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let verb = if watches { "watch".to_owned() } else { request.method().as_str().to_lowercase() };
+        self.0.get_or_create(&Verb { verb }).inc();
+    }
+}
 
 /// Why a call brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +77,7 @@ pub(crate) async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> R
 }
 
 /// A client for the cluster that the process runs in, or that its kubeconfig names.
-pub(crate) async fn connect() -> anyhow::Result<kube::Client> {
+pub(crate) async fn connect(requests: &Requests) -> anyhow::Result<kube::Client> {
     let config = kube::Config::infer().await?;
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -65,7 +86,12 @@ pub(crate) async fn connect() -> anyhow::Result<kube::Client> {
     connector.set_connect_timeout(Some(DEADLINE));
     let https = config.rustls_https_connector_with_connector(connector)?;
     let transport = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(https);
+    let requests = requests.clone();
     let service = ServiceBuilder::new()
+        .map_request(move |request: http::Request<Body>| {
+            requests.count(&request);
+            request
+        })
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)

@@ -14,7 +14,7 @@ mod advice;
 pub mod args;
 mod caches;
 mod claims;
-mod client;
+pub mod client;
 pub mod clock;
 mod commit;
 mod crowd;

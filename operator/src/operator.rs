@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::advice::Advisor;
 use crate::caches::{self, Caches, Writers};
+use crate::client::Requests;
 use crate::clock::Clock;
 use crate::election::{self, Candidate};
 use crate::events::{Announcements, Announcer};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub candidate: Option<Candidate>,
     /// By what it goes.
     pub clock: Clock,
+    /// What its client counts.
+    pub requests: Requests,
 }
 
 impl Operator {
@@ -56,7 +59,7 @@ impl Operator {
             clock: settings.clock,
             caches: Arc::new(caches),
             queue,
-            telemetry: Arc::new(Telemetry::new()),
+            telemetry: Arc::new(Telemetry::new(settings.requests.clone())),
             announcer,
             advisor: Advisor::default(),
             reads: Reads::default(),

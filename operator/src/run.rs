@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::args::{Arguments, Command, LogFormat, Run};
+use crate::client::Requests;
 use crate::clock::Clock;
 use crate::health::Ready;
 use crate::operator::{Operator, Settings};
@@ -46,7 +47,7 @@ async fn start(command: Command) -> anyhow::Result<()> {
         }
         Command::Uninstall(arguments) => {
             telemetry::log("info", LogFormat::Text)?;
-            uninstall::run(&client::connect().await?, &arguments).await
+            uninstall::run(&client::connect(&Requests::default()).await?, &arguments).await
         }
     }
 }
@@ -54,7 +55,8 @@ async fn start(command: Command) -> anyhow::Result<()> {
 async fn run(arguments: &Run) -> anyhow::Result<()> {
     let probes = health::bind(arguments.health_probe_bind_address, "health").await?;
     let metrics = health::bind(arguments.metrics_bind_address, "metrics").await?;
-    let client = client::connect().await?;
+    let requests = Requests::default();
+    let client = client::connect(&requests).await?;
     let instance =
         std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
     let candidate = arguments.candidate(instance.as_deref());
@@ -64,6 +66,7 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
         loses_pods: arguments.loses_pods,
         candidate: candidate.clone(),
         clock: Clock::Machine,
+        requests,
     };
     let operator = Operator::new(&client, settings);
     let ready = Arc::new(Ready::default());

@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::args::LogFormat;
+use crate::client::Requests;
 use crate::index::Key;
 
 /// What a write to the API server was for.
@@ -95,7 +96,7 @@ fn kind_of(key: &Key) -> &'static str {
 }
 
 impl Telemetry {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(requests: Requests) -> Self {
         let telemetry = Self {
             registry: Registry::with_prefix("konductor"),
             writes: Family::default(),
@@ -108,10 +109,10 @@ impl Telemetry {
             holds: Family::new_with_constructor(slow),
             leader: Gauge::default(),
         };
-        telemetry.registered()
+        telemetry.registered(requests)
     }
 
-    fn registered(mut self) -> Self {
+    fn registered(mut self, requests: Requests) -> Self {
         let registry = &mut self.registry;
         registry.register(
             "api_writes",
@@ -144,6 +145,11 @@ impl Telemetry {
             "hold_duration_seconds",
             "From the grant of a hold to its release, by kind",
             self.holds.clone(),
+        );
+        registry.register(
+            "api_requests",
+            "Requests to the API server, by verb; watches once when they begin",
+            requests.0,
         );
         registry.register("leader", "1 if this replica works, 0 if it stands by", self.leader.clone());
         let info: Family<Version, Gauge<i64, std::sync::atomic::AtomicI64>> = Family::default();
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn writes_are_counted_by_what_they_were_for() {
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new(Requests::default());
         telemetry.wrote(Write::Ledger);
         telemetry.wrote(Write::Ledger);
         telemetry.wrote(Write::Grant);

@@ -4,12 +4,13 @@
 //! same run, interleaved, so that a busy machine slows both.
 //!
 //! The way through: [`handover`] (the order of it all) → [`chain`] (one chain of pods or Jobs) → [`manifests`]; and
-//! [`admission`], [`clients`], and [`ledger`] and [`trip`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
+//! [`admission`], [`clients`], and [`ledger`], [`trip`] and [`crowd`], whose thousands of pods are on a node that is [`played`]; beside them [`figures`], [`memory`],
 //! [`scrape`], [`writes`].
 
 mod admission;
 mod chain;
 mod clients;
+mod crowd;
 mod figures;
 mod handover;
 mod ledger;
@@ -61,12 +62,14 @@ pub(crate) enum Name {
     Ledger(Crowd),
     /// From the last arrival at a large Barrier to the write that opens it
     Trip(Crowd),
+    /// What thousands of waiting pods cost: while nothing happens, when one goes on, and when the operator starts
+    Crowd(Crowd),
 }
 
 /// So many pods, on a node whose kubelet this process plays.
 #[derive(Debug, Args)]
 pub(crate) struct Crowd {
-    /// Pods [default: 1000 for a ledger, 10000 for a trip]
+    /// Pods [default: 1000 for a ledger, else 10000]
     #[arg(long)]
     count: Option<usize>,
     #[command(flatten)]
@@ -90,7 +93,8 @@ pub(crate) fn run(name: &Name) -> Result<()> {
     | Name::Admission { choice, .. }
     | Name::Clients { choice, .. }
     | Name::Ledger(Crowd { choice, .. })
-    | Name::Trip(Crowd { choice, .. })) = name;
+    | Name::Trip(Crowd { choice, .. })
+    | Name::Crowd(Crowd { choice, .. })) = name;
     let target = choice.resolve()?;
     let images = install::onto(&target)?;
     let options = Options {
@@ -104,6 +108,7 @@ pub(crate) fn run(name: &Name) -> Result<()> {
         Name::Clients { count, .. } => clients::run(&options, &crate::test::koncli()?, *count),
         Name::Ledger(crowd) => ledger::run(&options, crowd.count.unwrap_or(1000)),
         Name::Trip(crowd) => trip::run(&options, crowd.count.unwrap_or(10_000)),
+        Name::Crowd(crowd) => crowd::run(&options, crowd.count.unwrap_or(10_000)),
     }
 }
 
