@@ -46,6 +46,11 @@ impl GoDuration {
         since.checked_add(SignedDuration::from_nanos(self.0)).ok()
     }
 
+    /// So many nanoseconds.
+    pub const fn from_nanoseconds(nanoseconds: i64) -> Self {
+        Self(nanoseconds)
+    }
+
     /// In nanoseconds.
     pub const fn as_nanoseconds(self) -> i64 {
         self.0

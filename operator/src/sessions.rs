@@ -39,6 +39,15 @@ pub(crate) struct Caller {
     pub(crate) uid: String,
 }
 
+/// What it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The run of the waiter by which the pod holds, as far as it knows.
+    pub(crate) run: u64,
+    /// The silence that it counts on until it hears otherwise: should this answer be lost, no less may be borne.
+    pub(crate) counts_on: GoDuration,
+}
+
 /// What is said to the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -64,7 +73,8 @@ impl fmt::Display for Answer {
 }
 
 /// Writes down that the pod was heard of, and says what it may count on.
-pub(crate) async fn renew(context: &Context, caller: &Caller, run: u64) -> Result<Answer, CallError> {
+pub(crate) async fn renew(context: &Context, caller: &Caller, request: Request) -> Result<Answer, CallError> {
+    let run = request.run;
     let api: Api<PodRecord> = Api::namespaced(context.client.clone(), &caller.key.namespace);
     let is_it = |pod: &Arc<PodRecord>| pod.metadata.uid.as_ref() == Some(&caller.uid);
     let mut seen = context.caches.pod(&caller.key).filter(is_it);
@@ -84,7 +94,7 @@ pub(crate) async fn renew(context: &Context, caller: &Caller, run: u64) -> Resul
             return Ok(Answer::HeldForever);
         };
         let count = facts.renewal.filter(|last| last.run == run).map_or(1, |last| last.count + 1);
-        let renewal = Renewal { run, count, promised: ttl };
+        let renewal = Renewal { run, count, promised: ttl.max(request.counts_on) };
         let mut metadata = precondition(&facts);
         metadata["annotations"] = json!({RENEWED: renewal.to_string()});
         let body = json!({"metadata": metadata});

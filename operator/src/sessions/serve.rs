@@ -17,16 +17,20 @@ use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use konductor_api::annotations::AUDIENCE;
+use konductor_api::duration::GoDuration;
+use konductor_primitives::silence::FLOOR;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
 
 use super::trust::Trust;
-use super::{Caller, renew};
+use super::{Caller, Request, renew};
 use crate::client::{CallError, call};
 use crate::index::ObjectKey;
 use crate::reconcile::Context;
 
+/// How much silence the sidecar counts on, in milliseconds, or `forever`: a later answer may get lost.
+const SILENCE: &str = "Konductor-Silence";
 /// A UID and a number.
 const MAX_BODY: usize = 128;
 /// More at once wait for each other: the API server is asked for each of them.
@@ -82,7 +86,7 @@ impl Desk {
         let Some(token) = bearer(headers) else {
             return Ok((StatusCode::UNAUTHORIZED, "a bearer token is missing\n").into_response());
         };
-        let Some((uid, run)) = asked(body) else {
+        let Some((uid, request)) = asked(headers, body) else {
             return Ok((StatusCode::BAD_REQUEST, "the body is: POD-UID RUN\n").into_response());
         };
         let Ok(_turn) = self.turns.acquire().await else {
@@ -95,7 +99,7 @@ impl Desk {
         if caller.uid != uid {
             return Ok((StatusCode::FORBIDDEN, "the token is that of another pod\n").into_response());
         }
-        let answer = renew(&self.context, &caller, run).await?;
+        let answer = renew(&self.context, &caller, request).await?;
         let (status, trusted) = match answer {
             super::Answer::Held(_) | super::Answer::HeldForever => (StatusCode::OK, self.trust.bundle()),
             super::Answer::Lost(_) => (StatusCode::CONFLICT, String::new()),
@@ -109,9 +113,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
 }
 
-fn asked(body: &str) -> Option<(&str, u64)> {
+/// Of which pod, and what. Who does not say what they count on counts on the floor.
+fn asked<'a>(headers: &HeaderMap, body: &'a str) -> Option<(&'a str, Request)> {
     let (uid, run) = body.trim().split_once(' ')?;
-    Some((uid, run.parse().ok()?))
+    let nanoseconds = match headers.get(SILENCE).map(|value| value.to_str()) {
+        None => i64::try_from(FLOOR.as_nanos()).ok()?,
+        Some(Ok("forever")) => i64::MAX,
+        Some(Ok(milliseconds)) => milliseconds.parse::<i64>().ok()?.checked_mul(1_000_000)?,
+        Some(Err(_)) => return None,
+    };
+    let counts_on = GoDuration::from_nanoseconds(nanoseconds);
+    Some((uid, Request { run: run.parse().ok()?, counts_on }))
 }
 
 /// Whose token it is.
@@ -169,8 +181,17 @@ mod tests {
 
     #[test]
     fn a_request_is_a_uid_and_a_run() {
-        assert_eq!(asked("u 7\n"), Some(("u", 7)));
-        assert_eq!(asked("u"), None);
-        assert_eq!(asked("u x"), None);
+        let asked = |silence: Option<&'static str>, body: &'static str| {
+            let mut headers = HeaderMap::new();
+            silence.map(|silence| headers.insert(SILENCE, silence.parse().unwrap()));
+            asked(&headers, body).map(|(uid, request)| (uid, request.run, request.counts_on.to_string()))
+        };
+        let of = |counts_on: &str| Some(("u", 7, counts_on.to_owned()));
+        assert_eq!(asked(Some("1500"), "u 7\n"), of("1.5s"));
+        assert_eq!(asked(None, "u 7"), of("1m0s"));
+        assert!(asked(Some("forever"), "u 7").is_some());
+        for (silence, body) in [("9", "u"), ("9", "u x"), ("x", "u 7"), ("-", "u 7")] {
+            assert_eq!(asked(Some(silence), body), None, "{silence} {body}");
+        }
     }
 }
