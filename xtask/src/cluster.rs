@@ -8,7 +8,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use konductor_cluster::{Cluster, DEFAULT_NAME, Kubernetes, Options, Progress, Status};
+use konductor_cluster::{Cluster, DEFAULT_NAME, Kubernetes, MOST_NODES, Options, Progress, Status};
 
 /// What to do with a cluster.
 #[derive(Subcommand)]
@@ -20,6 +20,9 @@ pub(crate) enum Action {
         /// The Kubernetes that it is made of: 1.30, 1.36 or 1.37
         #[arg(long, default_value_t = Kubernetes::DEFAULT, value_name = "MINOR")]
         kubernetes: Kubernetes,
+        /// Nodes that it has at least; further ones join, and those that are off are started
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
+        nodes: u8,
     },
     /// End it and remove all that it left
     Down(Name),
@@ -38,8 +41,8 @@ pub(crate) struct Name {
 /// Does it.
 pub(crate) fn run(action: Action) -> Result<()> {
     match action {
-        Action::Up { name, kubernetes } => {
-            let options = Options { kubernetes, ..name.options() };
+        Action::Up { name, kubernetes, nodes } => {
+            let options = Options { kubernetes, nodes, ..name.options() };
             let cluster = Cluster::up(&options)?;
             eprintln!("cluster {} is up; to use it from this shell:", options.name);
             println!("export KUBECONFIG={}", cluster.kubeconfig().display());

@@ -116,6 +116,7 @@ fn find(options: &Options, place: &mut Option<Place>) -> Result<()> {
     let own = ClusterOptions {
         name: options.kubernetes.cluster_name(&options.name),
         kubernetes: options.kubernetes,
+        nodes: 1,
         progress: Progress::Shown,
     };
     let was_there = Cluster::find(&own)?.is_some();

@@ -20,6 +20,7 @@ use crate::layout::Layout;
 use crate::node::{Node, Spec};
 use crate::progress::Progress;
 use crate::settings::Settings;
+use crate::worker::Worker;
 use crate::{cgroups, machine, recipes, run};
 
 /// The cluster that is meant when none is named.
@@ -36,6 +37,8 @@ pub struct Options {
     pub name: String,
     /// Of what version it is made, if it is made.
     pub kubernetes: Kubernetes,
+    /// How many nodes it has at least.
+    pub nodes: u8,
     /// Where the lines about progress go.
     pub progress: Progress,
 }
@@ -43,9 +46,10 @@ pub struct Options {
 /// A cluster that runs.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    layout: Layout,
-    node: Node,
-    settings: Settings,
+    pub(crate) layout: Layout,
+    /// The first.
+    pub(crate) node: Node,
+    pub(crate) settings: Settings,
 }
 
 /// What there is of a cluster.
@@ -67,7 +71,12 @@ pub enum Status {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { name: DEFAULT_NAME.to_owned(), kubernetes: Kubernetes::DEFAULT, progress: Progress::default() }
+        Self {
+            name: DEFAULT_NAME.to_owned(),
+            kubernetes: Kubernetes::DEFAULT,
+            nodes: 1,
+            progress: Progress::default(),
+        }
     }
 }
 
@@ -91,6 +100,7 @@ impl Cluster {
             }
             let cluster = Self { layout, node, settings };
             cluster.complete(progress)?;
+            cluster.provide_nodes(options.nodes, progress)?;
             return Ok(cluster);
         }
         let cluster =
@@ -98,10 +108,11 @@ impl Cluster {
                 remove(&layout)?;
                 let settings = Settings::write(&layout, SPEC, kubernetes, &programs)?;
                 cgroups::create(&layout.cgroup(), &SPEC.name())?;
-                let node = Node::start(&layout, SPEC)?;
+                let node = Node::start(&layout, SPEC, None)?;
                 Ok(Self { layout, node, settings })
             })?;
         cluster.complete(progress)?;
+        cluster.provide_nodes(options.nodes, progress)?;
         Ok(cluster)
     }
 
@@ -156,7 +167,7 @@ impl Cluster {
         progress.step("starting etcd, the API server and containerd", || {
             self.start_missing(&Daemon::FIRST)?;
             self.until("containerd does not answer", &[Daemon::Containerd], || {
-                self.ctr(&["version"]).map(drop)
+                self.ctr(&self.node, &["version"]).map(drop)
             })?;
             self.import_own_images()?;
             self.until("the API server is not ready", &Daemon::FIRST, || self.answers())
@@ -184,15 +195,25 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until `look` is content; a daemon that dies meanwhile ends the wait.
     fn until(&self, what: &str, daemons: &[Daemon], look: impl Fn() -> Result<()>) -> Result<()> {
+        self.until_on(&self.node, what, daemons, look)
+    }
+
+    /// Waits until `look` is content; a node or a daemon on it that dies meanwhile ends the wait.
+    pub(crate) fn until_on(
+        &self,
+        node: &Node,
+        what: &str,
+        daemons: &[Daemon],
+        look: impl Fn() -> Result<()>,
+    ) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let Err(error) = look() else { return Ok(()) };
-            self.node.ensure_alive()?;
-            self.ensure_alive(daemons)?;
+            node.ensure_alive()?;
+            daemons.iter().try_for_each(|daemon| daemon.ensure_alive(&self.layout, node))?;
             if Instant::now() > deadline {
-                let logs = self.layout.path("logs");
+                let logs = self.layout.path(&node.spec().part_of("logs"));
                 return Err(error.context(format!("{what} after {PATIENCE:?}; look into {}", logs.display())));
             }
             sleep(PAUSE_BETWEEN_LOOKS);
@@ -220,10 +241,7 @@ impl Cluster {
         };
         let node =
             find("Node", &SPEC.name()).with_context(|| format!("node {} has not joined", SPEC.name()))?;
-        let ready = node["status"]["conditions"].as_array().is_some_and(|conditions| {
-            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-        });
-        ensure!(ready, "node {} is not Ready", SPEC.name());
+        ensure!(is_ready(node), "node {} is not Ready", SPEC.name());
         let account = items.iter().any(|item| {
             item["kind"] == "ServiceAccount"
                 && item["metadata"]["name"] == "default"
@@ -236,22 +254,58 @@ impl Cluster {
     }
 
     fn import_own_images(&self) -> Result<()> {
-        let there = self.ctr(&["images", "ls", "-q"])?;
+        let there = self.images(&self.node)?;
         let wanted = [images::pause(&self.layout.program("pause"))?, images::busybox()?];
-        for image in wanted.iter().filter(|image| !there.lines().any(|name| name == image.name())) {
+        for image in wanted.iter().filter(|image| !there.iter().any(|name| name == image.name())) {
             let file = format!("images/{}.tar", image.name().replace(['/', ':'], "_"));
             self.layout.write(&file, image.archive()?)?;
             self.import_images(&[self.layout.path(&file)])?;
         }
         Ok(())
     }
+
+    /// Lets nodes join, and starts those that are off, until it has so many.
+    fn provide_nodes(&self, count: u8, progress: Progress) -> Result<()> {
+        for spec in Spec::further().take(usize::from(count.saturating_sub(1))) {
+            let worker = Worker::new(self, spec);
+            if Node::find(&self.layout, spec).is_some() && worker.is_ready().is_ok() {
+                continue;
+            }
+            progress.step(&format!("starting node {}", spec.name()), || {
+                self.make_room(spec)?;
+                worker.restore()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folder of a further node; says whether it was not there. With the first such node the controller
+    /// manager begins to watch nodes closely.
+    pub(crate) fn make_room(&self, spec: Spec) -> Result<bool> {
+        let alone = Spec::joined(&self.layout).is_empty();
+        if !self.layout.claim_folder(&spec.name())? {
+            return Ok(false);
+        }
+        self.settings.write_for_further(&self.layout, spec)?;
+        if alone {
+            self.restart(Daemon::ControllerManager)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Does a node say that it is ready?
+pub(crate) fn is_ready(node: &Value) -> bool {
+    node["status"]["conditions"].as_array().is_some_and(|conditions| {
+        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    })
 }
 
 /// The command that people use.
 const COMMAND: &str = "cargo xtask cluster";
 
 /// Waits for whoever else changes this cluster; an abandoned lock frees itself.
-fn lock(layout: &Layout, progress: Progress) -> Result<File> {
+pub(crate) fn lock(layout: &Layout, progress: Progress) -> Result<File> {
     let file = layout.lock_file()?;
     if file.try_lock().is_err() {
         let what = format!("waiting for another run that changes cluster {}", layout.name());
@@ -261,7 +315,10 @@ fn lock(layout: &Layout, progress: Progress) -> Result<File> {
 }
 
 fn remove(layout: &Layout) -> Result<bool> {
-    let ran = Node::kill(layout, SPEC)?;
+    let mut ran = false;
+    for spec in Spec::further().rev().chain([SPEC]) {
+        ran |= Node::kill(layout, spec)?;
+    }
     cgroups::remove(&layout.cgroup())?;
     let existed = layout.path("").exists();
     layout.clear()?;
@@ -288,29 +345,55 @@ impl Cluster {
         command
     }
 
-    /// Puts images (docker or OCI archives) where pods find them.
+    /// Lets another node join, which the caller may lose in all ways; nodes have numbers, and it gets the lowest that is
+    /// free. Where it is needed no longer, [`Worker::leave`] removes it; `down` does, too.
+    pub fn join(&self) -> Result<Worker> {
+        let spec = {
+            let _lock = lock(&self.layout, Progress::Silent)?;
+            let mut free = Spec::further();
+            loop {
+                let spec = free.next().context("no more nodes fit in: cargo xtask cluster down, then up")?;
+                if self.make_room(spec)? {
+                    break spec;
+                }
+            }
+        };
+        let worker = Worker::new(self, spec);
+        worker.power_on()?;
+        worker.wait_until_ready()?;
+        Ok(worker)
+    }
+
+    /// Puts images (docker or OCI archives) where pods find them, on all nodes that run.
     pub fn import_images<P: AsRef<Path>>(&self, archives: &[P]) -> Result<()> {
         for archive in archives {
             // The program runs elsewhere.
             let path = std::path::absolute(archive).context("finding the current folder")?;
             ensure!(path.is_file(), "there is no image archive {}", path.display());
-            self.ctr(&["images", "import", &path.display().to_string()])?;
+            for node in Node::all(&self.layout) {
+                self.ctr(&node, &["images", "import", &path.display().to_string()])?;
+            }
         }
         Ok(())
     }
 
-    /// A program on the node: its network, mounts and processes.
+    /// A program on the first node: its network, mounts and processes.
     pub fn node_command(&self, program: &str) -> Command {
-        let mut command = self.node.command(program);
+        self.command_on(&self.node, program)
+    }
+
+    /// The same on any node.
+    pub(crate) fn command_on(&self, node: &Node, program: &str) -> Command {
+        let mut command = node.command(program);
         command.env("PATH", crate::node::path(&self.layout));
         command
     }
 
-    /// Kills a container's first process; the id is that of the pod's status, with or without `containerd://`.
+    /// Kills the first process of a container on the first node; the id is that of the pod's status, with or without `containerd://`.
     pub fn kill_container(&self, id: &str, signal: &str) -> Result<()> {
         let id = id.trim_start_matches("containerd://");
-        self.ctr(&["tasks", "kill", "--signal", &format!("SIG{}", signal.trim_start_matches("SIG")), id])
-            .map(drop)
+        let signal = format!("SIG{}", signal.trim_start_matches("SIG"));
+        self.ctr(&self.node, &["tasks", "kill", "--signal", &signal, id]).map(drop)
     }
 
     /// Sends a daemon a signal by name: `STOP`, `CONT`, `KILL`, `TERM`.
@@ -326,7 +409,7 @@ impl Cluster {
     /// Starts a daemon that does not run.
     pub fn start(&self, daemon: Daemon) -> Result<()> {
         ensure!(daemon.pids(&self.layout, &self.node).is_empty(), "{} runs already", daemon.name());
-        daemon.start(&self.layout, &self.node, SPEC, self.settings.port())
+        daemon.start(&self.layout, &self.node, self.settings.port())
     }
 
     /// Kills and starts it.
@@ -342,7 +425,7 @@ impl Cluster {
 
     /// Where a daemon's output goes.
     pub fn log(&self, daemon: Daemon) -> PathBuf {
-        self.layout.log(daemon.name())
+        daemon.log(&self.layout, SPEC)
     }
 
     /// The folder of all daemons' logs.
@@ -350,8 +433,15 @@ impl Cluster {
         self.layout.path("logs")
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.node_command("ctr");
+    /// The images that a node has, by name.
+    pub(crate) fn images(&self, node: &Node) -> Result<Vec<String>> {
+        let names = self.ctr(node, &["images", "ls", "-q"])?;
+        // The kubelet's runtime keeps each by its digest, too.
+        Ok(names.lines().filter(|name| !name.starts_with("sha256:")).map(str::to_owned).collect())
+    }
+
+    pub(crate) fn ctr(&self, node: &Node, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command_on(node, "ctr");
         command.args(["-n", "k8s.io"]).args(arguments).env("CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS", "1");
         run::output(&mut command, &format!("run ctr {}", arguments.join(" ")))
     }

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,6 +19,10 @@ use crate::run;
 
 /// How much of a log is read for its last lines.
 const TAIL_BYTES: i64 = 16 * 1024;
+
+/// How the controller manager is told to see the loss of a node within 12 s (and not 50), once there is a node to lose. A
+/// cluster of one has the default: its node is busy with tests, and machines that tests only play do not renew.
+const WATCHFUL: [&str; 2] = ["--node-monitor-period=1s", "--node-monitor-grace-period=12s"];
 
 /// A part that runs as long as the cluster does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ impl Daemon {
     /// want of containerd's socket.
     pub(crate) const SECOND: [Self; 5] =
         [Self::ControllerManager, Self::Scheduler, Self::Kubelet, Self::Proxy, Self::Dns];
+    /// What a node has that is not the first, in the order of starting.
+    pub(crate) const FURTHER: [Self; 3] = [Self::Containerd, Self::Kubelet, Self::Proxy];
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Etcd,
@@ -80,6 +87,7 @@ impl Daemon {
     pub(crate) fn arguments(self, layout: &Layout, spec: Spec, port: u16) -> Vec<String> {
         let path = |name: &str| layout.path(name).display().to_string();
         let flag = |name: &str, file: &str| format!("--{name}={}", path(file));
+        let own = |name: &str| format!("{}/{name}", spec.part_of("config"));
         let plain = |flags: &[&str]| flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>();
         match self {
             // What is written here need not survive the machine.
@@ -135,26 +143,29 @@ impl Daemon {
             }
             Self::Containerd => vec!["--config".to_owned(), path("config/containerd.toml")],
             Self::Kubelet => vec![
-                flag("config", "config/kubelet.json"),
-                flag("kubeconfig", "config/kubelet.kubeconfig"),
+                flag("config", &own("kubelet.json")),
+                flag("kubeconfig", &own("kubelet.kubeconfig")),
                 format!("--node-ip={}", spec.address()),
             ],
-            Self::Proxy => vec![flag("config", "config/kube-proxy.json")],
+            Self::Proxy => vec![flag("config", &own("kube-proxy.json"))],
             Self::Dns => vec!["-conf".to_owned(), path("config/Corefile")],
             Self::Forward => vec![format!("127.0.0.1:{port}"), format!("127.0.0.1:{API_PORT}")],
         }
     }
 
     /// Starts it, alive or not.
-    pub(crate) fn start(self, layout: &Layout, node: &Node, spec: Spec, port: u16) -> Result<()> {
+    pub(crate) fn start(self, layout: &Layout, node: &Node, port: u16) -> Result<()> {
         let mut command = match self {
             Self::Forward => node.command_on_host_network("sh"),
             _ => node.command("sh"),
         };
         // Its parent is gone at once, so it becomes a child of the node's process 1.
         command.args(["-euc", r#"log=$1; shift; exec setsid --fork "$@" </dev/null >>"$log" 2>&1"#, "sh"]);
-        command.arg(layout.log(self.name())).arg(layout.program(self.name()));
-        command.args(self.arguments(layout, spec, port)).env("PATH", node::path(layout));
+        command.arg(self.log(layout, node.spec())).arg(layout.program(self.name()));
+        command.args(self.arguments(layout, node.spec(), port)).env("PATH", node::path(layout));
+        if self == Self::ControllerManager && !Spec::joined(layout).is_empty() {
+            command.args(WATCHFUL);
+        }
         run::output(&mut command, &format!("start {}", self.name()))?;
         Ok(())
     }
@@ -195,19 +206,23 @@ impl Daemon {
     /// Ends a wait for what a dead daemon would have to do.
     pub(crate) fn ensure_alive(self, layout: &Layout, node: &Node) -> Result<()> {
         if self.pids(layout, node).is_empty() {
-            let log = layout.log(self.name());
-            bail!("{} has ended; the last of {}:\n{}", self.name(), log.display(), last_words(layout, self)?);
+            let log = self.log(layout, node.spec());
+            bail!("{} has ended; the last of {}:\n{}", self.name(), log.display(), last_words(&log)?);
         }
         Ok(())
+    }
+
+    /// Where what it says on a node is kept.
+    pub(crate) fn log(self, layout: &Layout, spec: Spec) -> PathBuf {
+        layout.path(&spec.part_of("logs")).join(format!("{}.log", self.name()))
     }
 }
 
 /// The end of a daemon's log.
-fn last_words(layout: &Layout, daemon: Daemon) -> Result<String> {
-    let path = layout.log(daemon.name());
+fn last_words(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     let mut read = || {
-        let mut file = File::open(&path)?;
+        let mut file = File::open(path)?;
         if file.seek(SeekFrom::End(-TAIL_BYTES)).is_err() {
             file.rewind()?;
         }
@@ -245,6 +260,23 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Daemon::ALL.len());
+    }
+
+    #[test]
+    fn a_further_node_reads_its_own_configuration_and_writes_its_own_log() {
+        let layout = Layout::new("default").unwrap();
+        let second = Spec::further().next().unwrap();
+        for daemon in [Daemon::Kubelet, Daemon::Proxy] {
+            assert_ne!(
+                daemon.arguments(&layout, Spec::FIRST, 0),
+                daemon.arguments(&layout, second, 0),
+                "{}",
+                daemon.name()
+            );
+        }
+        for daemon in Daemon::FURTHER {
+            assert_ne!(daemon.log(&layout, Spec::FIRST), daemon.log(&layout, second));
+        }
     }
 
     #[test]

@@ -67,11 +67,6 @@ impl Layout {
         self.path("kubeconfig")
     }
 
-    /// What a daemon says.
-    pub(crate) fn log(&self, daemon: &str) -> PathBuf {
-        self.folder.join("logs").join(format!("{daemon}.log"))
-    }
-
     /// Held while the cluster is changed; the kernel frees it when the holder dies.
     pub(crate) fn lock_file(&self) -> Result<File> {
         fs::create_dir_all(ROOT).with_context(|| format!("making {ROOT}"))?;
@@ -106,18 +101,40 @@ impl Layout {
         Ok(())
     }
 
-    /// Throws everything away. Nothing may be mounted below: a file of somebody else would go with it.
+    /// Reads a file of it.
+    pub(crate) fn read(&self, name: &str) -> Result<String> {
+        let path = self.path(name);
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Makes a folder of it; says whether it was not there.
+    pub(crate) fn claim_folder(&self, name: &str) -> Result<bool> {
+        let path = self.path(name);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            made => made.map(|()| true).with_context(|| format!("making {}", path.display())),
+        }
+    }
+
+    /// Throws everything away.
     pub(crate) fn clear(&self) -> Result<()> {
+        self.remove("")
+    }
+
+    /// Throws a folder of it away. Nothing may be mounted below: a file of somebody else would go with it.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        // Without the slash that joining nothing leaves.
+        let folder: PathBuf = self.path(name).components().collect();
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
-        let mounted = mount_points(&mounts).find(|(point, _)| Path::new(point).starts_with(&self.folder));
+        let mounted = mount_points(&mounts).find(|(point, _)| Path::new(point).starts_with(&folder));
         ensure!(
             mounted.is_none(),
             "something is mounted at {}: umount it first",
             mounted.unwrap_or_default().0
         );
-        match fs::remove_dir_all(&self.folder) {
+        match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {}", self.folder.display()))
+                Err(error).with_context(|| format!("removing {}", folder.display()))
             }
             _ => Ok(()),
         }

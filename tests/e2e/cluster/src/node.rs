@@ -3,7 +3,7 @@
 //! May touch: processes it finds by their arguments, and everything inside the namespaces. What must stay true: the
 //! pid namespace holds all that a node runs, so that killing its process 1 ends daemons and pods at once; mounts,
 //! interfaces and nft tables go with their namespaces; every part keeps its default paths, which are bound to the
-//! cluster's folder.
+//! cluster's folder; each start is another boot, as the kernel's boot ID tells that it shows.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cable;
 use crate::layout::Layout;
 use crate::processes::{self, Pid, proc_of};
 use crate::run;
@@ -20,6 +21,8 @@ use crate::run;
 const MARK: &str = "konductor-node";
 /// Made last: what stands without it was left by a run that was killed.
 const READY: &str = "run/konductor-ready";
+/// How many nodes a cluster can have.
+pub const MOST: u8 = 9;
 
 /// What differs between the nodes of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +34,36 @@ pub(crate) struct Spec {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     init: Pid,
+    spec: Spec,
 }
 
 impl Spec {
     /// The node that the control plane runs on.
     pub(crate) const FIRST: Self = Self { number: 1 };
 
+    /// All others that there can be.
+    pub(crate) fn further() -> impl DoubleEndedIterator<Item = Self> {
+        (2..=MOST).map(|number| Self { number })
+    }
+
+    /// All others that a cluster has, whether they run or not.
+    pub(crate) fn joined(layout: &Layout) -> Vec<Self> {
+        Self::further().filter(|spec| layout.path(&spec.name()).is_dir()).collect()
+    }
+
     /// Its name, which is its hostname.
     pub(crate) fn name(self) -> String {
         format!("n{}", self.number)
+    }
+
+    /// Its hardware address: the same after each boot, so that nobody remembers a wrong one.
+    pub(crate) fn hardware_address(self) -> String {
+        format!("02:00:0a:0a:00:{:02x}", self.number)
+    }
+
+    /// Its own part of a folder of the cluster: the first node's is the folder itself.
+    pub(crate) fn part_of(self, folder: &str) -> String {
+        if self == Self::FIRST { folder.to_owned() } else { format!("{folder}/{}", self.name()) }
     }
 
     /// Its address.
@@ -57,11 +81,17 @@ impl Node {
     /// The node if it runs and was set up to the end.
     pub(crate) fn find(layout: &Layout, spec: Spec) -> Option<Self> {
         let init = *find_init(layout, spec).first()?;
-        Path::new(&format!("/proc/{init}/root/{READY}")).exists().then_some(Self { init })
+        Path::new(&format!("/proc/{init}/root/{READY}")).exists().then_some(Self { init, spec })
     }
 
-    /// Starts one; none may be running.
-    pub(crate) fn start(layout: &Layout, spec: Spec) -> Result<Self> {
+    /// All that run, the first one first.
+    pub(crate) fn all(layout: &Layout) -> Vec<Self> {
+        let specs = std::iter::once(Spec::FIRST).chain(Spec::joined(layout));
+        specs.filter_map(|spec| Self::find(layout, spec)).collect()
+    }
+
+    /// Starts one; none of this name may be running. All but the first are plugged into the first.
+    pub(crate) fn start(layout: &Layout, spec: Spec, first: Option<&Self>) -> Result<Self> {
         // In a session of its own, so that a Ctrl-C in the terminal is not for it; `setsid --fork` leaves it to the
         // machine's process 1, so that no zombie stays with a caller that lives long.
         let mut command = Command::new("setsid");
@@ -89,10 +119,15 @@ impl Node {
             );
             sleep(Duration::from_millis(5));
         };
-        let node = Self { init };
+        let node = Self { init, spec };
+        if let Some(first) = first {
+            cable::plug(first, &node)?;
+        }
         let mut setup = node.command("sh");
-        setup.args(["-euc", SETUP, "sh"]).arg(layout.path(&spec.name())).arg(layout.path("config"));
-        setup.args([spec.name(), spec.address()]).arg(if layout.takes_layers()? { "disk" } else { "memory" });
+        setup.args(["-euc", SETUP, "sh"]).arg(layout.path(&spec.name()));
+        setup.arg(layout.path(&spec.part_of("config"))).args([spec.name(), spec.address()]);
+        setup.arg(if layout.takes_layers()? { "disk" } else { "memory" });
+        setup.arg(Spec::FIRST.address()).arg(spec.hardware_address());
         run::output(setup.env("PATH", path(layout)), &format!("set up node {}", spec.name()))?;
         Ok(node)
     }
@@ -117,6 +152,16 @@ impl Node {
         }
     }
 
+    /// Which one it is.
+    pub(crate) fn spec(&self) -> Spec {
+        self.spec
+    }
+
+    /// Its process 1, as the machine sees it.
+    pub(crate) fn init(&self) -> Pid {
+        self.init
+    }
+
     /// A program inside, with root's usual path.
     pub(crate) fn command(&self, program: &str) -> Command {
         self.enter(&["-n", "-m", "-p", "-u"], program)
@@ -125,6 +170,11 @@ impl Node {
     /// A program inside, but on the machine's network.
     pub(crate) fn command_on_host_network(&self, program: &str) -> Command {
         self.enter(&["-m", "-p", "-u"], program)
+    }
+
+    /// A program of the machine, on the node's network.
+    pub(crate) fn command_on_its_network(&self, program: &str) -> Command {
+        self.enter(&["-n"], program)
     }
 
     fn enter(&self, namespaces: &[&str], program: &str) -> Command {
@@ -143,7 +193,8 @@ impl Node {
     /// Ends the wait for something that a dead node will never do.
     pub(crate) fn ensure_alive(&self) -> Result<()> {
         if !processes::is_alive(Path::new("/proc"), self.init) {
-            bail!("the node has been killed, and everything on it: cargo xtask cluster up starts it anew");
+            let name = self.spec.name();
+            bail!("node {name} has been killed, and everything on it: cargo xtask cluster up starts it anew");
         }
         Ok(())
     }
@@ -165,9 +216,10 @@ fn find_init(layout: &Layout, spec: Spec) -> Vec<Pid> {
     processes::find(|arguments| arguments.len() == 3 && arguments.ends_with(&mark))
 }
 
-/// Arguments: the node's folder, the folder of configuration, name, address, where layers lie.
+/// Arguments: the node's folder, the folder of its configuration, name, address, where layers lie, address of the first
+/// node, hardware address.
 const SETUP: &str = r#"
-data=$1 config=$2 name=$3 address=$4 layers=$5
+data=$1 config=$2 name=$3 address=$4 layers=$5 first=$6 hardware=$7
 mount --make-rshared /
 mount -t tmpfs -o mode=755 run /run
 for folder in var/lib/kubelet var/lib/containerd var/lib/cni var/log/pods var/log/containers etc/cni; do
@@ -184,16 +236,28 @@ for setting in vm/overcommit_memory=1 kernel/panic=10 kernel/panic_on_oops=1; do
 	echo "${setting#*=}" >"$file"
 	mount --bind "$file" "/proc/sys/${setting%=*}"
 done
+# A node that starts again has booted again, and the kubelet tells by this.
+cat /proc/sys/kernel/random/uuid >"$data/boot_id"
+mount --bind "$data/boot_id" /proc/sys/kernel/random/boot_id
 mkdir -p /etc/cni/net.d
 cp "$config/pods.conflist" /etc/cni/net.d/
 hostname "$name"
 ip link set lo up
-# A bridge serves where the kernel has no dummy interface, and later nodes plug into it.
-ip link add eth0 type bridge
+if [ "$address" = "$first" ]; then
+	# A bridge serves where the kernel has no dummy interface, and later nodes plug into it. Without an address of its own
+	# it would take that of whoever plugs in.
+	ip link add eth0 type bridge
+	ip link set eth0 address "$hardware"
+fi
 ip address add "$address/24" dev eth0
 ip link set eth0 up
-# Else a process that dials a Service is told "unreachable" before the address is translated.
-ip route add default dev eth0
+# Without one a process that dials a Service is told "unreachable" before the address is translated. The first node
+# knows where everybody's pods are.
+if [ "$address" = "$first" ]; then
+	ip route add default dev eth0
+else
+	ip route add default via "$first"
+fi
 echo 1 >/proc/sys/net/ipv4/ip_forward
 : >/run/konductor-ready
 "#;
@@ -203,11 +267,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_do_not_share_an_address() {
-        let (one, two) = (Spec::FIRST, Spec { number: 2 });
-        assert_ne!(one.name(), two.name());
-        assert_ne!(one.address(), two.address());
-        assert_ne!(one.pod_subnet(), two.pod_subnet());
+    fn nodes_share_neither_a_name_nor_an_address_nor_a_file() {
+        let all: Vec<_> = std::iter::once(Spec::FIRST).chain(Spec::further()).collect();
+        assert_eq!(all.len(), usize::from(MOST));
+        for of in [Spec::name, Spec::address, Spec::hardware_address, Spec::pod_subnet, |spec: Spec| {
+            spec.part_of("config")
+        }] {
+            let different: std::collections::BTreeSet<_> = all.iter().map(|spec| of(*spec)).collect();
+            assert_eq!(different.len(), all.len(), "{different:?}");
+        }
+    }
+
+    #[test]
+    fn every_start_is_another_boot() {
+        let (before, after) = SETUP.split_once("/proc/sys/kernel/random/boot_id").unwrap();
+        assert!(before.contains("random/uuid >\"$data/boot_id\""), "{before}");
+        assert!(!after.contains("boot_id"), "{after}");
     }
 
     #[test]

@@ -47,6 +47,18 @@ impl Pki {
         })
     }
 
+    /// The authority and the keys that an earlier run made.
+    pub(crate) fn of(
+        authority: String,
+        authority_key: String,
+        accounts_key: String,
+        accounts_public: String,
+    ) -> Result<Self> {
+        let key = KeyPair::from_pem(&authority_key).context("reading the authority's key")?;
+        let issuer = Issuer::from_ca_cert_pem(&authority, key).context("reading the authority")?;
+        Ok(Self { issuer, authority, authority_key, accounts_key, accounts_public })
+    }
+
     /// For whoever calls: `user` in `group`.
     pub(crate) fn client(&self, user: &str, group: Option<&str>) -> Result<Identity> {
         let mut params = named(user, group);

@@ -26,6 +26,7 @@ const PORTS: std::ops::Range<u16> = 20000..30000;
 pub(crate) struct Settings {
     port: u16,
     fingerprint: String,
+    kubernetes: Kubernetes,
 }
 
 impl Settings {
@@ -36,7 +37,13 @@ impl Settings {
             let value: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
             let port = value["port"].as_u64().and_then(|port| u16::try_from(port).ok());
             let fingerprint = value["fingerprint"].as_str().map(str::to_owned);
-            Ok(Self { port: port.context("no port")?, fingerprint: fingerprint.context("no fingerprint")? })
+            // Earlier clusters do not say, and are what is usual.
+            let kubernetes = value["kubernetes"].as_str().map_or(Ok(Kubernetes::DEFAULT), str::parse)?;
+            Ok(Self {
+                port: port.context("no port")?,
+                fingerprint: fingerprint.context("no fingerprint")?,
+                kubernetes,
+            })
         };
         read().with_context(|| {
             format!(
@@ -56,18 +63,33 @@ impl Settings {
         let settings = Self {
             port: free_port(layout.name())?,
             fingerprint: fingerprint(layout, spec, kubernetes, programs),
+            kubernetes,
         };
         layout.link_programs(programs)?;
-        for (name, text) in plain_files(layout, spec, kubernetes) {
+        for (name, text) in shared_files(layout, spec) {
             layout.write(&format!("config/{name}"), text)?;
         }
+        write_own_files(layout, spec, kubernetes)?;
         let pki = write_pki(layout, spec)?;
         write_kubeconfigs(layout, spec, &pki, settings.port)?;
         // Makes the folder.
         layout.write("logs/README", "What each daemon says; appended to when it is started again.\n")?;
-        let value = json!({"port": settings.port, "fingerprint": settings.fingerprint});
+        let value = json!({
+            "port": settings.port,
+            "fingerprint": settings.fingerprint,
+            "kubernetes": kubernetes.minor(),
+        });
         layout.write(FILE, value.to_string())?;
         Ok(settings)
+    }
+
+    /// Writes what a further node of this cluster needs.
+    pub(crate) fn write_for_further(&self, layout: &Layout, spec: Spec) -> Result<()> {
+        write_own_files(layout, spec, self.kubernetes)?;
+        let read = |name: &str| layout.read(&format!("pki/{name}"));
+        let pki = Pki::of(read("ca.crt")?, read("ca.key")?, read("sa.key")?, read("sa.pub")?)?;
+        write_kubelets_kubeconfig(layout, spec, &pki)?;
+        layout.write(&format!("{}/README", spec.part_of("logs")), "What each daemon of this node says.\n")
     }
 
     /// Whether a cluster made now would be the same.
@@ -87,17 +109,29 @@ impl Settings {
     }
 }
 
-/// Configuration without secrets, by file name.
-fn plain_files(layout: &Layout, spec: Spec, kubernetes: Kubernetes) -> Vec<(&'static str, String)> {
+/// Configuration without secrets that all nodes share, by file name; `first` is the one that the control plane runs on.
+fn shared_files(layout: &Layout, first: Spec) -> Vec<(&'static str, String)> {
     vec![
         ("Corefile", config::corefile(layout)),
         ("containerd.toml", config::containerd(layout)),
-        ("dns.json", config::dns_service(spec).to_string()),
+        ("dns.json", config::dns_service(first).to_string()),
+        ("resolv.conf", config::resolv_conf(first)),
+    ]
+}
+
+/// Configuration without secrets of one node.
+fn own_files(layout: &Layout, spec: Spec, kubernetes: Kubernetes) -> Vec<(&'static str, String)> {
+    vec![
         ("kube-proxy.json", config::proxy(layout, spec, kubernetes).to_string()),
         ("kubelet.json", config::kubelet(layout, spec, kubernetes).to_string()),
         ("pods.conflist", config::cni(spec).to_string()),
-        ("resolv.conf", config::resolv_conf(spec)),
     ]
+}
+
+fn write_own_files(layout: &Layout, spec: Spec, kubernetes: Kubernetes) -> Result<()> {
+    own_files(layout, spec, kubernetes)
+        .into_iter()
+        .try_for_each(|(name, text)| layout.write(&format!("{}/{name}", spec.part_of("config")), text))
 }
 
 fn write_pki(layout: &Layout, spec: Spec) -> Result<Pki> {
@@ -122,24 +156,35 @@ fn write_pki(layout: &Layout, spec: Spec) -> Result<Pki> {
 }
 
 fn write_kubeconfigs(layout: &Layout, spec: Spec, pki: &Pki, port: u16) -> Result<()> {
-    let node = format!("system:node:{}", spec.name());
-    let write = |name: &str, server: &str, identity: &Identity| {
-        let context = format!("konductor-{}", layout.name());
-        layout.write(name, config::kubeconfig(&context, server, &pki.authority, identity).to_string())
-    };
     for (name, user, group) in [
         ("kube-controller-manager", "system:kube-controller-manager", None),
         ("kube-scheduler", "system:kube-scheduler", None),
         ("kube-proxy", "system:kube-proxy", None),
         ("coredns", "coredns", Some("system:masters")),
-        ("kubelet", node.as_str(), Some("system:nodes")),
     ] {
-        let server = format!("https://{}:{API_PORT}", spec.address());
-        write(&format!("config/{name}.kubeconfig"), &server, &pki.client(user, group)?)?;
+        let file = format!("config/{name}.kubeconfig");
+        write_kubeconfig(layout, &file, &inside(), pki, &pki.client(user, group)?)?;
     }
+    write_kubelets_kubeconfig(layout, spec, pki)?;
     let admin = pki.client("admin", Some("system:masters"))?;
-    write("kubeconfig", &format!("https://127.0.0.1:{port}"), &admin)?;
+    write_kubeconfig(layout, "kubeconfig", &format!("https://127.0.0.1:{port}"), pki, &admin)?;
     hand_over(layout)
+}
+
+fn write_kubelets_kubeconfig(layout: &Layout, spec: Spec, pki: &Pki) -> Result<()> {
+    let identity = pki.client(&format!("system:node:{}", spec.name()), Some("system:nodes"))?;
+    let file = format!("{}/kubelet.kubeconfig", spec.part_of("config"));
+    write_kubeconfig(layout, &file, &inside(), pki, &identity)
+}
+
+fn write_kubeconfig(layout: &Layout, file: &str, server: &str, pki: &Pki, identity: &Identity) -> Result<()> {
+    let context = format!("konductor-{}", layout.name());
+    layout.write(file, config::kubeconfig(&context, server, &pki.authority, identity).to_string())
+}
+
+/// Where the API server is, as nodes see it.
+fn inside() -> String {
+    format!("https://{}:{API_PORT}", Spec::FIRST.address())
 }
 
 /// Who became root by sudo uses the cluster as who they are.
@@ -168,7 +213,8 @@ fn free_port(name: &str) -> Result<u16> {
 /// Of everything that a cluster is made of, apart from its keys and its port.
 fn fingerprint(layout: &Layout, spec: Spec, kubernetes: Kubernetes, programs: &[PathBuf]) -> String {
     let mut hash = Sha256::new();
-    for (name, text) in plain_files(layout, spec, kubernetes) {
+    let files = shared_files(layout, spec).into_iter().chain(own_files(layout, spec, kubernetes));
+    for (name, text) in files {
         hash.update(format!("{name}\n{text}\n"));
     }
     for daemon in Daemon::ALL {
