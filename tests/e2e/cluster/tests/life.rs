@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use konductor_cluster::{Cluster, Daemon, Options, Progress, Status};
+use konductor_cluster::{Cluster, Daemon, Options, Progress, Status, Worker};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -129,6 +129,111 @@ fn a_cluster_runs_pods_survives_the_loss_of_daemons_and_leaves_no_trace() {
     assert_eq!(interfaces(), before);
     assert!(!Cluster::down(&options(name)).unwrap());
     assert_eq!(Cluster::status(&options(name)).unwrap(), Status::Down);
+}
+
+/// A pod of that name on that node, once it is ready. It counts aloud.
+fn counts_on(cluster: &Cluster, name: &str, node: &str) {
+    let place = format!(r#"{{"spec": {{"nodeSelector": {{"kubernetes.io/hostname": "{node}"}}}}}}"#);
+    let counts = "n=0; while true; do n=$((n + 1)); echo $n; sleep 0.1; done";
+    kubectl(
+        cluster,
+        &[
+            "run",
+            name,
+            "--image=busybox:1.36",
+            "--overrides",
+            &place,
+            "--restart=Never",
+            "--",
+            "sh",
+            "-c",
+            counts,
+        ],
+    )
+    .unwrap();
+    let pod = format!("pod/{name}");
+    kubectl(cluster, &["wait", "--for=condition=Ready", &pod, "--timeout=60s"]).unwrap();
+}
+
+/// How far the pod has counted, by what is on the disk of its node.
+fn count(worker: &Worker, pod: &str) -> u64 {
+    let script = format!("tail -n 1 /var/log/pods/default_{pod}_*/{pod}/0.log");
+    let line = text(worker.command("sh").unwrap().args(["-c", &script])).unwrap();
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "brings up a cluster of its own: Linux, root, and minutes the first time"]
+fn a_node_joins_is_lost_in_every_way_and_comes_back() {
+    let (name, before) = ("life-nodes", interfaces());
+    let cluster = Cluster::up(&options(name)).unwrap();
+    let worker = cluster.join().unwrap();
+    assert_eq!(worker.name(), "n2");
+    let says = |path: &str| kubectl(&cluster, &["get", "node", "n2", "-o", path]).unwrap();
+    let is_ready = || says(r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#) == "True";
+    let boot = || says("jsonpath={.status.nodeInfo.bootID}");
+    let first_boot = boot();
+    assert_eq!(first_boot, worker.boot_id().unwrap());
+
+    // Pods find names and each other from both nodes, and what is said on the new one is heard.
+    counts_on(&cluster, "far", "n2");
+    counts_on(&cluster, "near", "n1");
+    let address =
+        |pod: &str| kubectl(&cluster, &["get", "pod", pod, "-o", "jsonpath={.status.podIP}"]).unwrap();
+    for (from, to) in [("near", "far"), ("far", "near")] {
+        kubectl(&cluster, &["exec", from, "--", "ping", "-c", "1", "-W", "5", &address(to)]).unwrap();
+    }
+    until("the name of a Service", || {
+        kubectl(&cluster, &["exec", "far", "--", "nslookup", "kubernetes.default.svc.cluster.local"])
+            .is_ok_and(|answer| answer.contains("10.96.0.1"))
+    });
+    until("the log", || kubectl(&cluster, &["logs", "far"]).is_ok_and(|log| log.starts_with("1\n2\n")));
+
+    // The cable, and the kubelet: nothing is heard, and everything goes on.
+    let goes_on = |from: u64| until("the pod goes on", || count(&worker, "far") > from);
+    worker.cut_off().unwrap();
+    until("silence", || !is_ready());
+    goes_on(count(&worker, "far"));
+    worker.mend().unwrap();
+    worker.wait_until_ready().unwrap();
+    worker.stop_kubelet().unwrap();
+    until("silence", || !is_ready());
+    goes_on(count(&worker, "far"));
+    worker.start_kubelet().unwrap();
+    worker.wait_until_ready().unwrap();
+    goes_on(count(&worker, "far"));
+    assert_eq!(boot(), first_boot);
+
+    // The power: what ran has ended, and only the node's own kubelet says so.
+    worker.power_off().unwrap();
+    assert!(worker.command("true").is_err());
+    worker.power_on().unwrap();
+    let ended = ["wait", "--for=jsonpath={.status.phase}=Failed", "pod/far", "--timeout=60s"];
+    kubectl(&cluster, &ended).unwrap();
+    worker.wait_until_ready().unwrap();
+    assert_ne!(boot(), first_boot);
+    counts_on(&cluster, "again", "n2");
+
+    // The object: it goes, and a kubelet that starts makes another.
+    worker.power_off().unwrap();
+    worker.delete_object().unwrap();
+    assert!(kubectl(&cluster, &["get", "node", "n2"]).is_err());
+    worker.restore().unwrap();
+
+    worker.leave().unwrap();
+    assert!(kubectl(&cluster, &["get", "node", "n2"]).is_err());
+    assert!(!Path::new(&format!("/var/lib/konductor/{name}/n2")).exists());
+
+    // One that is there when all ends, and one that is off.
+    let two = [cluster.join().unwrap(), cluster.join().unwrap()];
+    assert_eq!(two.each_ref().map(Worker::name), ["n2", "n3"]);
+    two[1].power_off().unwrap();
+    let again = Cluster::up(&Options { nodes: 3, ..options(name) }).unwrap();
+    assert!(kubectl(&again, &["get", "node", "n3"]).unwrap().contains(" Ready "));
+    two[0].power_off().unwrap();
+    assert!(Cluster::down(&options(name)).unwrap());
+    assert_eq!(traces(name), Vec::<String>::new());
+    assert_eq!(interfaces(), before);
 }
 
 #[test]
