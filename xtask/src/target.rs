@@ -158,6 +158,11 @@ fn has_line(text: &str, line: &str) -> bool {
 // ------------------------------------------------------------------------------------------ what it offers
 
 impl Target {
+    /// Is it the project's own, whose machines can be lost?
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.host, Host::Own(_))
+    }
+
     /// With the rights to install.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

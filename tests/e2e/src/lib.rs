@@ -3,7 +3,7 @@
 //! The way through: [`cluster`] (where to test) → [`namespace`] (a place of one's own, with a dump when a test fails) →
 //! [`workload`] and [`primitive`] (what a user would apply) → [`wait`] (until something is so) → [`history`] and
 //! [`shared`] (what really ran when). [`product`] is the installed Konductor, [`disturb`] what takes parts of it away, [`proxy`] a way to the API server that
-//! can be cut.
+//! can be cut, [`played`] a node that is none, [`machine`] one that can be lost.
 //! What must stay true: no test sleeps for something to happen, none leaves anything behind, and none but those of
 //! `tests/disturb_shared/` touches what others share.
 
@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod disturb;
 mod dump;
 pub mod history;
+pub mod machine;
 pub mod namespace;
 pub mod played;
 pub mod primitive;

@@ -1,7 +1,8 @@
 //! The tests that need a cluster: it is brought up, Konductor is installed, they run, it goes down again.
 //!
-//! May touch: that cluster, and `target/e2e-failure`. What must stay true: tests that disturb others (they kill daemons,
-//! break webhooks) run alone and last; after a failure the state of the cluster is on disk before it is gone.
+//! May touch: that cluster, and `target/e2e-failure`. What must stay true: tests that lose machines run beside nobody but
+//! each other, and on the project's own cluster only; tests that disturb others (they kill daemons, break webhooks) run
+//! alone and last; after a failure the state of the cluster is on disk before it is gone.
 
 #![expect(clippy::print_stdout, reason = "saying where the state of a failed run is")]
 
@@ -21,13 +22,18 @@ use crate::target::{self, Target};
 const FOLDER: &str = "tests/e2e/tests";
 /// Files of tests that others could not bear beside them.
 const DISTURBING: &str = "disturb_";
+/// The file of tests that each lose a machine of their own.
+const MACHINES: &str = "machines";
 /// Tests that run at once: they mostly wait.
 const THREADS: &str = "--test-threads=4";
+/// What the step with [`MACHINES`] is called.
+const LOSING: &str = "tests that lose machines";
 const ONE_THREAD: &str = "--test-threads=1";
 
 /// Test binaries, by how they may run.
 struct Groups {
     together: Vec<String>,
+    machines: Vec<String>,
     alone: Vec<String>,
 }
 
@@ -42,7 +48,7 @@ pub(super) fn run(report: &mut Report, options: &Options) {
     let Some(groups) = report.step("finding the tests on a cluster", || Groups::find(&options.filter)) else {
         return;
     };
-    if groups.together.is_empty() && groups.alone.is_empty() {
+    if groups.are_empty() {
         report.skip("tests on a cluster", "none has a name like that");
         return;
     }
@@ -58,9 +64,12 @@ pub(super) fn run(report: &mut Report, options: &Options) {
         let mut good = true;
         for (title, binaries, threads) in [
             ("tests on the cluster", &groups.together, THREADS),
+            (LOSING, &groups.machines, THREADS),
             ("tests that disturb the cluster", &groups.alone, ONE_THREAD),
         ] {
-            if !binaries.is_empty() {
+            if title == LOSING && !binaries.is_empty() && !place.target.is_own() {
+                report.skip(title, "only the project's own cluster has machines to lose");
+            } else if !binaries.is_empty() {
                 good &= report.tests(title, |tally| {
                     test(&place.target, &koncli_image, binaries, threads, &options.filter, tally)
                 });
@@ -80,7 +89,7 @@ pub(super) fn run(report: &mut Report, options: &Options) {
 impl Groups {
     /// The binaries that hold a test that is wanted.
     fn find(filter: &[String]) -> Result<Self> {
-        let mut groups = Self { together: Vec::new(), alone: Vec::new() };
+        let mut groups = Self { together: Vec::new(), machines: Vec::new(), alone: Vec::new() };
         let folder = root().join(FOLDER);
         let mut names: Vec<_> = std::fs::read_dir(&folder)
             .with_context(|| format!("reading {}", folder.display()))?
@@ -99,10 +108,18 @@ impl Groups {
             if cargo::list(&as_strs(&arguments))?.is_empty() {
                 continue;
             }
-            let group = if name.starts_with(DISTURBING) { &mut groups.alone } else { &mut groups.together };
+            let group = match name.as_str() {
+                MACHINES => &mut groups.machines,
+                name if name.starts_with(DISTURBING) => &mut groups.alone,
+                _ => &mut groups.together,
+            };
             group.push(name);
         }
         Ok(groups)
+    }
+
+    fn are_empty(&self) -> bool {
+        [&self.together, &self.machines, &self.alone].iter().all(|group| group.is_empty())
     }
 }
 
