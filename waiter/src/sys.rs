@@ -1,6 +1,6 @@
 //! The system calls that std does not offer: signalfd, inotify, poll (and exec and the time, which std offers at kilobytes).
 //!
-//! The only file with unsafe code. What must stay true: every function is safe to call with any argument, and every
+//! The only file with unsafe code, with `hold` below it, which has those of konductor-hold alone. What must stay true: every function is safe to call with any argument, and every
 //! descriptor that leaves it is owned.
 #![allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 
@@ -9,6 +9,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+
+#[cfg(feature = "hold")]
+pub(crate) mod hold;
 
 /// The events that a swap of the kubelet's `..data` link, or a plain write, makes in a directory.
 const EVENTS: u32 = libc::IN_CREATE

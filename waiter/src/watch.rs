@@ -8,10 +8,14 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
+#[cfg(feature = "hold")]
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::sys;
+#[cfg(feature = "hold")]
+use crate::sys::hold::Interest;
 
 /// Without inotify: missing directory, or the node's limit of instances is used up.
 const POLL_MILLISECONDS: i32 = 1_000;
@@ -68,6 +72,21 @@ impl Watch {
         let longest = if unwatched { POLL_MILLISECONDS } else { SAFETY_MILLISECONDS };
         sys::wait_readable(&descriptors, longest.min(at_most));
         self.drain();
+    }
+
+    /// Like [`Watch::wait`], but wakes for these descriptors too. Says whether the last one of them is ready.
+    #[cfg(feature = "hold")]
+    pub(crate) fn wait_beside(&mut self, others: &[(BorrowedFd<'_>, Interest)], at_most: i32) -> bool {
+        if self.changes.is_none() && self.begin() {
+            return false;
+        }
+        let own = self.signals.iter().chain(&self.changes).map(|file| (file.as_fd(), Interest::Readable));
+        let descriptors: Vec<_> = own.chain(others.iter().copied()).collect();
+        let unwatched = self.changes.is_none() || self.signals.is_none();
+        let longest = if unwatched { POLL_MILLISECONDS } else { SAFETY_MILLISECONDS };
+        let ready = sys::hold::poll(&descriptors, longest.min(at_most));
+        self.drain();
+        ready && !others.is_empty()
     }
 
     fn begin(&mut self) -> bool {
