@@ -35,6 +35,15 @@ pub(crate) struct Exchange {
     known: Vec<SocketAddr>,
 }
 
+/// What is to be renewed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Renewal<'a> {
+    pub(crate) pod_uid: &'a str,
+    pub(crate) run: u64,
+    /// See [`Session::bears`](super::session::Session::bears).
+    pub(crate) bears: Option<i64>,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -63,12 +72,11 @@ impl Exchange {
     pub(crate) fn renew(
         &mut self,
         patience: &mut dyn Patience,
-        pod_uid: &str,
-        run: u64,
+        renewal: Renewal<'_>,
         until: i64,
     ) -> Result<(i64, Answer), End> {
         let mut begun = ticks();
-        match self.ask(patience, pod_uid, run, until, &mut begun) {
+        match self.ask(patience, renewal, until, &mut begun) {
             Ok(answer) => Ok((begun, answer)),
             Err(Failure::End(end)) => Err(end),
             Err(Failure::Problem(problem)) => {
@@ -81,8 +89,7 @@ impl Exchange {
     fn ask(
         &mut self,
         patience: &mut dyn Patience,
-        pod_uid: &str,
-        run: u64,
+        renewal: Renewal<'_>,
         until: i64,
         begun: &mut i64,
     ) -> Result<Answer, Failure> {
@@ -97,7 +104,7 @@ impl Exchange {
         };
         let (socket, address) = reach(patience, &addresses, until)?;
         *begun = ticks();
-        let request = wire::request(&self.authority, &token, pod_uid, run);
+        let request = wire::request(&self.authority, &token, renewal.pod_uid, renewal.run, renewal.bears);
         let (status, body) =
             tls::converse(socket, &self.trusted, &self.name, request.as_bytes(), patience, until)?;
         self.known.push(address);

@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use super::FENCED;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Renewal};
 use super::guard::{End, Guard, Patience};
 use super::settings::Settings;
-use crate::sys::hold::{Interest, poll};
+use crate::sys::hold::{Interest, poll, ticks};
 
 /// The command line or the environment is wrong.
 const USAGE: u8 = 2;
@@ -67,9 +67,10 @@ fn keep(settings: &Settings) -> End {
 fn step(guard: &mut Guard, exchange: &mut Exchange, pod_uid: &str) -> Result<(), End> {
     guard.wait(None, i64::MAX)?;
     let Some((run, _)) = guard.session.due() else { return Ok(()) };
-    let until = guard.session.patience(crate::sys::hold::ticks());
-    let (begun, answer) = exchange.renew(guard, pod_uid, run, until)?;
-    let line = guard.session.answered(begun, crate::sys::hold::ticks(), answer)?;
+    let until = guard.session.patience(ticks());
+    let renewal = Renewal { pod_uid, run, bears: guard.session.bears() };
+    let (begun, answer) = exchange.renew(guard, renewal, until)?;
+    let line = guard.session.answered(begun, ticks(), answer)?;
     if let Some(line) = line {
         say(&line);
     }

@@ -6,12 +6,17 @@
 //! ```text
 //! POST /v1/renew HTTP/1.1          200 held <ttl in ms>   and then the PEM of the CAs to trust from now on
 //! Authorization: Bearer <token>    200 held forever       the same: nothing of the pod's has a ttl
-//!                                  409 lost <reason>
-//! <pod uid> <run>                  425 early <reason>
+//! Konductor-Silence: <ms>|forever  409 lost <reason>
+//!                                  425 early <reason>
+//! <pod uid> <run>
 //! ```
+//!
+//! `Konductor-Silence` is how much silence the sidecar counts on; the operator bears no less until it is told otherwise.
 
 /// Where renewals go.
 pub const PATH: &str = "/v1/renew";
+/// The header that says how much silence is counted on.
+pub const SILENCE: &str = "Konductor-Silence";
 /// Longer answers are refused.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -46,13 +51,15 @@ pub enum Received {
     Garbled(&'static str),
 }
 
-/// The text of the request. `authority` is host and port as they were given.
-pub fn request(authority: &str, token: &str, pod_uid: &str, run: u64) -> String {
+/// The text of the request. `authority` is host and port as they were given; `bears` is how much silence is counted on, in
+/// milliseconds.
+pub fn request(authority: &str, token: &str, pod_uid: &str, run: u64, bears: Option<i64>) -> String {
     let body = format!("{pod_uid} {run}\n");
     let host = authority.strip_suffix(":443").unwrap_or(authority);
+    let silence = bears.map_or("forever".to_owned(), |milliseconds| milliseconds.to_string());
     format!(
         "POST {PATH} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Type: text/plain\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+         {SILENCE}: {silence}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }
@@ -143,12 +150,14 @@ mod tests {
     #[test]
     fn a_request_is_what_the_operator_expects() {
         assert_eq!(
-            request("konductor-sessions.konductor-system.svc:443", "abc.def", "uid-1", 7),
+            request("konductor-sessions.konductor-system.svc:443", "abc.def", "uid-1", 7, Some(60_000)),
             "POST /v1/renew HTTP/1.1\r\nHost: konductor-sessions.konductor-system.svc\r\n\
-             Authorization: Bearer abc.def\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\
-             Connection: close\r\n\r\nuid-1 7\n"
+             Authorization: Bearer abc.def\r\nContent-Type: text/plain\r\n\
+             Konductor-Silence: 60000\r\nContent-Length: 8\r\nConnection: close\r\n\r\nuid-1 7\n"
         );
-        assert!(request("host:8443", "t", "u", 1).contains("\r\nHost: host:8443\r\n"));
+        let other = request("host:8443", "t", "u", 1, None);
+        assert!(other.contains("\r\nHost: host:8443\r\n"), "{other}");
+        assert!(other.contains("\r\nKonductor-Silence: forever\r\n"), "{other}");
     }
 
     #[test]
