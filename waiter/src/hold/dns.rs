@@ -28,8 +28,10 @@ pub(crate) enum Kind {
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// Addresses; none: there is no such name, or it has none of the kind.
+    /// Addresses; none: the name has none of the kind.
     Addresses(Vec<IpAddr>),
+    /// There is no such name.
+    NoName,
     /// The server could not say.
     Failed,
     /// It is no answer to the question.
@@ -132,8 +134,8 @@ pub(crate) fn reply(message: &[u8], question: &[u8], kind: Kind) -> Reply {
     }
     match code {
         0 if is_cut && addresses.is_empty() => Reply::Failed,
-        // 3: there is no such name.
-        0 | 3 => Reply::Addresses(addresses),
+        0 => Reply::Addresses(addresses),
+        3 => Reply::NoName,
         _ => Reply::Failed,
     }
 }
@@ -254,7 +256,9 @@ mod tests {
         assert_eq!(with(3, 0x85), Reply::Failed, "REFUSED");
         let mut gone = question.clone();
         gone[2..4].copy_from_slice(&[0x81, 0x83]);
-        assert_eq!(reply(&gone, &question, Kind::V4), Reply::Addresses(Vec::new()), "NXDOMAIN");
+        assert_eq!(reply(&gone, &question, Kind::V4), Reply::NoName);
+        gone[3] = 0x80;
+        assert_eq!(reply(&gone, &question, Kind::V4), Reply::Addresses(Vec::new()));
         gone[2..4].copy_from_slice(&[0x83, 0x80]);
         assert_eq!(reply(&gone, &question, Kind::V4), Reply::Failed, "cut");
     }

@@ -42,13 +42,15 @@ impl Resolver {
             return Ok(found);
         }
         let configuration = Configuration::parse(&read(&self.configuration));
+        let mut servers = configuration.servers.clone();
         let mut problem = format!("no name server knows {host}");
         for name in configuration.candidates(host) {
             for kind in [Kind::V4, Kind::V6] {
-                match ask(patience, &configuration.servers, &name, kind, until)? {
-                    Ok(addresses) if addresses.is_empty() => {}
-                    Ok(addresses) => return Ok(addresses),
-                    // What it could not say of one kind it cannot say of the other.
+                match ask(patience, &mut servers, &name, kind, until)? {
+                    Ok(Reply::Addresses(addresses)) if !addresses.is_empty() => return Ok(addresses),
+                    Ok(Reply::Addresses(_)) => {}
+                    // And what could not be said of one kind is not asked of the other.
+                    Ok(_) => break,
                     Err(other) => {
                         problem = other;
                         break;
@@ -63,31 +65,33 @@ impl Resolver {
     }
 }
 
-/// Asks one server after the other. The inner error is a sentence.
+/// Asks one server after the other, and leaves the one first that knew. The inner error is a sentence.
 fn ask(
     patience: &mut dyn Patience,
-    servers: &[SocketAddr],
+    servers: &mut [SocketAddr],
     name: &str,
     kind: Kind,
     until: i64,
-) -> Result<Result<Vec<IpAddr>, String>, Failure> {
+) -> Result<Result<Reply, String>, Failure> {
     let mut id = [0; 2];
     // Only so that an old answer is not taken for this one's: whom we speak to, the certificate says.
     let _ = random(&mut id);
-    let Some(question) = dns::question(id, name, kind) else { return Ok(Ok(Vec::new())) };
-    let mut problem = String::new();
-    for server in servers.iter().cycle().take(servers.len() * ROUNDS) {
-        let now = ticks();
+    let Some(question) = dns::question(id, name, kind) else { return Ok(Ok(Reply::NoName)) };
+    let mut problem = "the name servers do not answer".to_owned();
+    for _ in 0..servers.len() * ROUNDS {
+        let (now, Some(&server)) = (ticks(), servers.first()) else { break };
         if now >= until {
             break;
         }
-        match ask_one(patience, *server, &question, kind, until.min(now.saturating_add(PER_SERVER))) {
-            Ok(Reply::Addresses(addresses)) => return Ok(Ok(addresses)),
+        let share = (until.saturating_sub(now) / 3).min(PER_SERVER);
+        match ask_one(patience, server, &question, kind, now.saturating_add(share)) {
             Ok(Reply::Failed) => problem = format!("name server {server} could not say where {name} is"),
             Ok(Reply::NotOurs) => problem = format!("name server {server} does not answer"),
+            Ok(reply) => return Ok(Ok(reply)),
             Err(Failure::Problem(other)) => problem = format!("name server {server}: {other}"),
             Err(end) => return Err(end),
         }
+        servers.rotate_left(1);
     }
     Ok(Err(problem))
 }

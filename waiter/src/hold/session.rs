@@ -27,6 +27,9 @@ const RETRY: (i64, i64) = (500, 5_000);
 /// Bounds of the time that one try may take.
 const TRY: (i64, i64) = (1_000, 10_000);
 
+/// What is wrong if nothing worse is known.
+const SILENT: &str = "the operator does not answer";
+
 /// One run of one sidecar.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -111,6 +114,9 @@ impl Session {
         if grant.pod_uid != self.pod_uid {
             return Err(Fence(format!("the grant is for another pod (UID {})", grant.pod_uid)));
         }
+        if self.run.is_none() {
+            SILENT.clone_into(&mut self.problem);
+        }
         let run = *self.run.get_or_insert(grant.run);
         match grant.verdict {
             // An old version of the file: the one that counts has been there.
@@ -135,12 +141,14 @@ impl Session {
                 self.ttl = ttl;
                 self.deadline = Some(begun.saturating_add(two_thirds(ttl)));
                 self.next = begun.saturating_add(ttl / 3);
+                SILENT.clone_into(&mut self.problem);
                 Standing::Held { ttl }
             }
             Answer::Forever => {
                 self.ttl = FLOOR;
                 self.deadline = None;
                 self.next = now.saturating_add(CALM);
+                SILENT.clone_into(&mut self.problem);
                 Standing::Forever
             }
             Answer::Lost(reason) => return Err(Fence(format!("the hold is lost: {reason}"))),
