@@ -1,5 +1,6 @@
 //! `HolderStopsFirst`: whatever is answered when, and however wrong the clocks go, the sidecar fences before the operator
 //! may count the hold as lost. The rules alone, in a played world without a network.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "support code of tests is test code")]
 
 use konductor_waiter::hold::session::{FLOOR, Session};
 use konductor_waiter::hold::wire::Answer;

@@ -1,9 +1,10 @@
 //! The real binary in front of a directory that behaves as the kubelet's downward-API volume does.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "support code of tests is test code")]
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,13 +13,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use konductor_waiter::grant::{Grant, NEVER, Verdict};
 
+use support::volume::Volume;
+
 const UID: &str = "6c0a8b3e-7f51-4d9a-9d1e-0b2f3c4d5e6f";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A pod's two volumes.
 struct Volumes {
     root: PathBuf,
-    version: AtomicU32,
+    grant: Volume,
 }
 
 /// A run of the waiter.
@@ -33,7 +36,8 @@ impl Volumes {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("konductor-wait-{}-{number}", std::process::id()));
         fs::create_dir_all(root.join("state")).unwrap();
-        Self { root, version: AtomicU32::new(0) }
+        let grant = Volume::new(root.join("konductor"));
+        Self { root, grant }
     }
 
     /// With the file there and empty, as the kubelet mounts it while the annotation is missing.
@@ -51,20 +55,8 @@ impl Volumes {
         self.root.join("state/used")
     }
 
-    /// New directory, new link beside the old one, rename over it, old directory away.
     fn write(&self, text: &str) {
-        let volume = self.grant();
-        let number = self.version.fetch_add(1, Ordering::Relaxed);
-        let (old, new) = (format!("..v{}", number.wrapping_sub(1)), format!("..v{number}"));
-        fs::create_dir_all(volume.join(&new)).unwrap();
-        fs::write(volume.join(&new).join("grant"), text).unwrap();
-        symlink(&new, volume.join("..data_tmp")).unwrap();
-        fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
-        if number == 0 {
-            symlink("..data/grant", volume.join("grant")).unwrap();
-        } else {
-            fs::remove_dir_all(volume.join(old)).unwrap();
-        }
+        self.grant.write(text);
     }
 
     fn tell(&self, uid: &str, run: u64, waiter_started_at: i64, verdict: Verdict) {
@@ -295,7 +287,7 @@ fn a_directory_that_is_replaced_is_followed() {
     let mut waiter = volumes.start();
     fs::remove_dir_all(volumes.grant()).unwrap();
     waiter.waits_saying("cannot be read");
-    let again = Volumes { root: volumes.root.clone(), version: AtomicU32::new(0) };
+    let again = Volumes { root: volumes.root.clone(), grant: Volume::new(volumes.grant()) };
     again.go(1);
     assert_eq!(waiter.ends().1, 0);
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask images`: static binaries, and the three images made of them, as OCI archives in `target/images/`.
 //!
 //! May touch: `target/images` (the archives) and `target/images-build` (cargo's). What must stay true: no
-//! container engine is needed, the same sources give the same digest, and the waiter is built alone, so that no
-//! feature of the operator's dependencies creeps into it.
+//! container engine is needed, the same sources give the same digest, and the waiter's two programs are built each alone, so
+//! that no feature of the operator's dependencies creeps into them, and no TLS into the one that waits.
 
 #![expect(clippy::print_stdout, reason = "telling where the archives are is this command's purpose")]
 
@@ -34,16 +34,22 @@ pub(crate) struct ImageRef {
 pub(crate) struct Images {
     /// `/konductor-operator` and `/konductor-webhook`.
     pub(crate) operator: ImageRef,
-    /// `/konductor-wait`, which is injected into pods.
+    /// `/konductor-wait` and `/konductor-hold`, which are injected into pods.
     pub(crate) waiter: ImageRef,
     /// `/koncli`, for use in Jobs.
     pub(crate) koncli: ImageRef,
 }
 
-/// How the binaries of one image are built.
+/// What an image is made of.
 struct Recipe {
     name: &'static str,
-    packages: &'static [&'static str],
+    builds: Vec<Build>,
+}
+
+/// One run of cargo.
+struct Build {
+    /// Packages and features.
+    arguments: &'static [&'static str],
     binaries: &'static [&'static str],
     profile: &'static str,
     target: String,
@@ -66,23 +72,30 @@ pub(crate) fn build() -> Result<Images> {
          glibc-static (Fedora), or the musl target (rustup target add {}-unknown-linux-musl)",
         std::env::consts::ARCH,
     );
-    let operator = Recipe {
-        name: "konductor",
-        packages: &["konductor-operator", "konductor-webhook"],
+    // ring needs a C compiler for its target; the host's is the one that is there.
+    let operator = Build {
+        arguments: &["--package", "konductor-operator", "--package", "konductor-webhook"],
         binaries: &["konductor-operator", "konductor-webhook"],
         profile: "release",
-        // ring needs a C compiler for its target; the host's is the one that is there.
         target: host.clone(),
     };
-    let waiter = Recipe {
-        name: "konductor-waiter",
-        packages: &["konductor-waiter"],
+    let wait = Build {
+        arguments: &["--package", "konductor-waiter", "--no-default-features", "--bin", "konductor-wait"],
         binaries: &["konductor-wait"],
         profile: "waiter",
         target: musl.unwrap_or_else(|| host.clone()),
     };
+    let hold = Build {
+        arguments: &["--package", "konductor-waiter", "--features", "hold", "--bin", "konductor-hold"],
+        binaries: &["konductor-hold"],
+        profile: "waiter",
+        target: host.clone(),
+    };
     let koncli =
-        Recipe { name: "koncli", packages: &["koncli"], binaries: &["koncli"], profile: "cli", target: host };
+        Build { arguments: &["--package", "koncli"], binaries: &["koncli"], profile: "cli", target: host };
+    let operator = Recipe { name: "konductor", builds: vec![operator] };
+    let waiter = Recipe { name: "konductor-waiter", builds: vec![wait, hold] };
+    let koncli = Recipe { name: "koncli", builds: vec![koncli] };
     Ok(Images { operator: operator.make()?, waiter: waiter.make()?, koncli: koncli.make()? })
 }
 
@@ -98,23 +111,18 @@ pub(crate) fn run() -> Result<()> {
 
 impl Recipe {
     fn make(&self) -> Result<ImageRef> {
-        self.compile()?;
-        let built = build_dir().join(&self.target).join(self.profile);
-        let files = self
-            .binaries
-            .iter()
-            .map(|binary| {
-                let path = built.join(binary);
-                let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-                Ok(((*binary).to_owned(), bytes))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut files = Vec::new();
+        for build in &self.builds {
+            files.extend(build.make()?);
+        }
+        let entrypoint =
+            files.first().map(|(name, _)| format!("/{name}")).context("an image has a binary")?;
         let repository = format!("localhost/{}", self.name);
         let contents = Contents {
             repository: repository.clone(),
             version: VERSION.to_owned(),
             architecture: architecture()?.to_owned(),
-            entrypoint: format!("/{}", self.binaries.first().context("an image has a binary")?),
+            entrypoint,
             files,
         };
         let Archive { tag, digest, bytes } = contents.pack()?;
@@ -127,20 +135,32 @@ impl Recipe {
         std::fs::rename(&partial, &archive).with_context(|| format!("writing {}", archive.display()))?;
         Ok(ImageRef { repository, tag, digest, archive })
     }
+}
+
+impl Build {
+    /// The binaries with their names.
+    fn make(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        self.compile()?;
+        let built = build_dir().join(&self.target).join(self.profile);
+        let read = |binary: &&str| {
+            let path = built.join(binary);
+            let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            Ok(((*binary).to_owned(), bytes))
+        };
+        self.binaries.iter().map(read).collect()
+    }
 
     fn compile(&self) -> Result<()> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(root()).args(["build", "--locked", "--profile", self.profile]);
-        for package in self.packages {
-            cargo.args(["--package", package]);
-        }
+        cargo.args(self.arguments);
         // With an explicit target the flags below reach the binaries only; without one they would break proc
         // macros. For the same reason, and so that developers' builds are not thrown away, an own folder.
         cargo.args(["--target", &self.target]).arg("--target-dir").arg(build_dir());
         cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", rust_flags());
         let status = cargo.status().context("running cargo")?;
         if !status.success() {
-            bail!("{} could not be built; cargo's words are above", self.packages.join(" and "));
+            bail!("{} could not be built; cargo's words are above", self.binaries.join(" and "));
         }
         Ok(())
     }

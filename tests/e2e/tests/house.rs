@@ -101,9 +101,9 @@ fn cargo(arguments: &[&str]) -> String {
 
 /// The names of everything that a crate is built from. From `cargo tree`, because the graph in the metadata has the
 /// features that other members ask for.
-fn built_from(package: &str) -> BTreeSet<String> {
-    let tree =
-        cargo(&["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--no-dedupe"]);
+fn built_from(package: &[&str]) -> BTreeSet<String> {
+    let tree = ["tree", "--edges", "normal,build", "--prefix", "none", "--no-dedupe", "--package"];
+    let tree = cargo(&[&tree, package].concat());
     tree.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
@@ -146,18 +146,30 @@ fn no_crate_depends_on_one_that_stands_below_it() {
 
 #[test]
 fn the_waiter_knows_neither_kube_nor_tokio() {
-    let crates = built_from("konductor-waiter");
-    let forbidden: Vec<_> = crates
+    let of = |which| built_from(&["konductor-waiter", which]);
+    let (wait, hold) = (of("--no-default-features"), of("--features=hold"));
+    let forbidden: Vec<_> = hold
         .iter()
         .filter(|name| name.starts_with("kube") || name.starts_with("k8s") || name.starts_with("tokio"))
         .collect();
     assert!(forbidden.is_empty(), "{forbidden:?}");
-    assert!(crates.len() <= 2, "every pod that waits pays for each of {crates:?}");
+    assert!(wait.len() <= 2, "every pod that waits pays for each of {wait:?}");
+    assert!(
+        hold.contains("rustls") && hold.len() <= 16,
+        "every pod that holds by time pays for each of {hold:?}"
+    );
+}
+
+/// Whoever uses the waiter's texts does not pay for the sidecar's TLS, and asks for it in its own name if it needs it.
+#[test]
+fn the_waiter_as_a_library_has_no_tls() {
+    let crates = built_from(&["konductor-primitives"]);
+    assert!(crates.contains("konductor-waiter") && !crates.contains("rustls-webpki"), "{crates:?}");
 }
 
 #[test]
 fn the_rules_know_neither_a_client_nor_tokio() {
-    let crates = built_from("konductor-primitives");
+    let crates = built_from(&["konductor-primitives"]);
     for forbidden in ["kube-client", "kube-runtime", "tokio", "hyper", "rustls", "rand"] {
         assert!(!crates.contains(forbidden), "{forbidden} is in {crates:?}");
     }

@@ -127,7 +127,12 @@ pub(crate) fn converse(
         let ended = take(&mut tls, &mut answer)?;
         match wire::receive(&answer, ended) {
             Received::Part => {}
-            Received::Whole(status, body) => return Ok((status, body)),
+            Received::Whole(status, body) => {
+                // A proper end, as far as it can be had at once.
+                tls.send_close_notify();
+                let _ = tls.write_tls(&mut socket);
+                return Ok((status, body));
+            }
             Received::Garbled(why) => return Err(Failure::Problem(format!("the operator: {why}"))),
         }
     }

@@ -6,5 +6,6 @@
     reason = "support code of several tests, each of which uses a part"
 )]
 
+#[cfg(feature = "hold")]
 pub(crate) mod operator;
 pub(crate) mod volume;
