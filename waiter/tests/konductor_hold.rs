@@ -410,6 +410,28 @@ fn asked_to_stop_it_ends_at_once_and_well_whatever_it_does() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_keeps_it_from_nothing() {
+    let (pod, authority) = (Pod::granted(), Authority::new());
+    let operator = Operator::new(&authority, held(600_000));
+    let mut command = pod.command(operator.port, &authority.pem);
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    operator.heard(0);
+    pod.tell(1, "released");
+    assert_eq!(child.wait().unwrap().code(), Some(i32::from(FENCED)));
+    // And one that is full.
+    pod.tell(2, "go");
+    let (reader, writer) = std::io::pipe().unwrap();
+    // As much as a pipe takes.
+    std::io::Write::write_all(&mut writer.try_clone().unwrap(), &[b'x'; 1 << 16]).unwrap();
+    let (mut child, before) = (command.stdout(writer).spawn().unwrap(), operator.count());
+    operator.heard(before);
+    pod.tell(2, "released");
+    assert_eq!(child.wait().unwrap().code(), Some(i32::from(FENCED)));
+    drop(reader);
+}
+
+#[test]
 fn a_name_server_says_where_the_operator_is() {
     let (pod, authority) = (Pod::granted(), Authority::new());
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();

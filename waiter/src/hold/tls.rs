@@ -110,6 +110,8 @@ pub(crate) fn converse(
                 Err(error) => return Err(error.into()),
             }
         }
+        // Also where something is there already: whoever sends without end must not keep us from looking at the time.
+        wait(&socket, Interest::Readable, patience, until)?;
         match tls.read_tls(&mut socket) {
             Ok(_) => {
                 if let Err(error) = tls.process_new_packets() {
@@ -118,10 +120,7 @@ pub(crate) fn converse(
                     return Err(problem(&error));
                 }
             }
-            Err(error) if is_waiting(&error) => {
-                wait(&socket, Interest::Readable, patience, until)?;
-                continue;
-            }
+            Err(error) if is_waiting(&error) => continue,
             Err(error) => return Err(error.into()),
         }
         let ended = take(&mut tls, &mut answer)?;
