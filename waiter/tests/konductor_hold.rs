@@ -423,7 +423,7 @@ fn a_log_that_nobody_reads_keeps_it_from_nothing() {
     pod.tell(2, "go");
     let (reader, writer) = std::io::pipe().unwrap();
     // As much as a pipe takes.
-    std::io::Write::write_all(&mut writer.try_clone().unwrap(), &[b'x'; 1 << 16]).unwrap();
+    std::io::Write::write_all(&mut writer.try_clone().unwrap(), &vec![b'x'; 1 << 16]).unwrap();
     let (mut child, before) = (command.stdout(writer).spawn().unwrap(), operator.count());
     operator.heard(before);
     pod.tell(2, "released");
