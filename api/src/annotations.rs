@@ -42,6 +42,8 @@ pub const PRIORITY: &str = "konductor.io/priority";
 pub const HOLD: &str = "konductor.io/hold";
 /// Names of the containers that are the critical section; left out: all app containers.
 pub const CONTAINERS: &str = "konductor.io/containers";
+/// Whether a sidecar gives signs of life for what is held: auto, always or never.
+pub const SIDECAR: &str = "konductor.io/sidecar";
 /// `"false"`: inject nothing.
 pub const INJECT: &str = "konductor.io/inject";
 /// Since when it waits: set by the webhook, RFC 3339 with microseconds.
@@ -77,10 +79,12 @@ pub const SCHEDULING_GATE: &str = "konductor.io/hold";
 pub const PARTICIPANT_LABEL: &str = "konductor.io/participant";
 /// Its value.
 pub const PARTICIPANT_VALUE: &str = "true";
-/// The audience of the tokens by which sidecars are known.
-pub const AUDIENCE: &str = "konductor.io";
 /// The init container that waits.
 pub const WAITER_CONTAINER: &str = "konductor-wait";
+/// The sidecar that gives signs of life for what a pod holds.
+pub const HOLD_CONTAINER: &str = "konductor-hold";
+/// For whom its token is made out: good for Konductor's operator, and nowhere else.
+pub const AUDIENCE: &str = "konductor.io";
 
 /// The key of the token at that place of a pod's plan.
 pub fn token(place: usize) -> String {

@@ -8,26 +8,27 @@ use std::fmt;
 
 use crate::annotations::{
     ALLOW_GATES_FROM, CONTAINERS, HOLD, INJECT, JOB_PLAN, MUTEX, ON_BUSY, ON_TIMEOUT, PREFIX, PRIORITY,
-    QUEUED, RWMUTEX_READ, RWMUTEX_WRITE, SUSPENDED, TIMEOUT, is_operators,
+    QUEUED, RWMUTEX_READ, RWMUTEX_WRITE, SIDECAR, SUSPENDED, TIMEOUT, is_operators,
 };
-use crate::options::{OnBusy, OnTimeout, Options};
+use crate::options::{OnBusy, OnTimeout, Options, Sidecar};
 use crate::participation::{Part, PrimitiveSet, Role, WAYS, Way};
 use crate::section::Section;
 use crate::values::{hold, one_of, parts, priority, shown, timeout};
 
 /// How somebody waits: these say nothing where nothing is waited for.
-const OPTIONS: [(&str, &str); 6] = [
+const OPTIONS: [(&str, &str); 7] = [
     (TIMEOUT, "30m"),
     (ON_TIMEOUT, "fail"),
     (ON_BUSY, "skip"),
     (PRIORITY, "10"),
     (HOLD, "scheduling-gate"),
     (CONTAINERS, "migrate"),
+    (SIDECAR, "always"),
 ];
 
 /// Keys of the design that this version does not act on yet. Refused, because a workload that counts on them must not
 /// start as if they were not there.
-const NOT_YET: [&str; 2] = ["sidecar", "release"];
+const NOT_YET: [&str; 1] = ["release"];
 
 /// What a user's annotations say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,10 @@ impl Reading<'_> {
             }
             HOLD => options.hold = hold(value).map_err(|reason| (reason, like("scheduling-gate")))?,
             PRIORITY => options.priority = Some(priority(value).map_err(|reason| (reason, like("\"10\"")))?),
+            SIDECAR => {
+                options.sidecar =
+                    one_of(value, &Sidecar::WORDS).map_err(|reason| (reason, like("always")))?;
+            }
             CONTAINERS => {
                 self.parsed.section = value.parse().map_err(|error| (format!("{error}"), like("migrate")))?;
             }
@@ -284,6 +289,7 @@ mod tests {
                 (PRIORITY, "-3"),
                 (HOLD, "scheduling-gate"),
                 (CONTAINERS, "load, migrate"),
+                (SIDECAR, "always"),
             ]),
             "p",
         )
@@ -294,6 +300,7 @@ mod tests {
             on_timeout: OnTimeout::Proceed,
             on_busy: OnBusy::Skip,
             hold: Hold::SchedulingGate,
+            sidecar: Sidecar::Always,
         };
         assert_eq!(parsed.options, wanted);
         assert_eq!(parsed.section.to_string(), "load,migrate");
@@ -304,7 +311,9 @@ mod tests {
     #[case(&[("konductor.io/mutx", "a")], "did you mean konductor.io/mutex?")]
     #[case(&[("konductor.io/gates", "a")], "did you mean konductor.io/gate?")]
     #[case(&[("konductor.io/flag", "a")], "unknown annotation; known are")]
-    #[case(&[("konductor.io/sidecar", "auto")], "does not act on it")]
+    #[case(&[("konductor.io/release", "terminal")], "does not act on it")]
+    #[case(&[(LEASE, "a"), (SIDECAR, "yes")], "is none of auto, always, never")]
+    #[case(&[(SIDECAR, "always")], "nothing here says for what")]
     #[case(&[("konductor.io/rwmutex", "a")], "readers say konductor.io/rwmutex-read")]
     #[case(&[(SEMAPHORE, "a=0")], "is no number of permits")]
     #[case(&[(SEMAPHORE, "a=-1")], "is no number of permits")]

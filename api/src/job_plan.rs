@@ -7,12 +7,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::options::Hold;
+use crate::options::{Hold, Sidecar};
 use crate::participation::{PlanError, PrimitiveSet};
 use crate::section::Section;
+use crate::values::one_of;
 
-/// `v1 gate=a,b mutex=c containers=main hold=scheduling-gate`; without the last word its pods wait in their init container,
-/// and without the one before, all their app containers are the critical section.
+/// `v1 gate=a,b mutex=c containers=main hold=scheduling-gate sidecar=always`; each of the last three words may be missing:
+/// then all their app containers are the critical section, its pods wait in their init container, and get a sidecar where
+/// it counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobPlan {
     /// What the Job takes, once, for all its pods.
@@ -21,11 +23,14 @@ pub struct JobPlan {
     pub section: Section,
     /// Where its pods wait.
     pub hold: Hold,
+    /// Who gives signs of life for what it holds.
+    pub sidecar: Sidecar,
 }
 
-/// What stands before the section and the mode. An earlier version knows no such word and so lets no such pod through.
+/// What stands before section, mode and sidecar. An earlier version knows no such word and so lets no such pod through.
 const CONTAINERS: &str = " containers=";
 const HOLD: &str = " hold=";
+const SIDECAR: &str = " sidecar=";
 
 impl fmt::Display for JobPlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,8 +40,12 @@ impl fmt::Display for JobPlan {
         }
         match self.hold {
             // Suspended is the Job: when it has pods it is not any more, and they wait as pods do by default.
-            Hold::InitContainer | Hold::Suspend => Ok(()),
-            Hold::SchedulingGate => write!(formatter, "{HOLD}{}", self.hold.word()),
+            Hold::InitContainer | Hold::Suspend => {}
+            Hold::SchedulingGate => write!(formatter, "{HOLD}{}", self.hold.word())?,
+        }
+        match self.sidecar {
+            Sidecar::Auto => Ok(()),
+            Sidecar::Always | Sidecar::Never => write!(formatter, "{SIDECAR}{}", self.sidecar.word()),
         }
     }
 }
@@ -46,8 +55,12 @@ impl FromStr for JobPlan {
 
     fn from_str(text: &str) -> Result<Self, PlanError> {
         let unreadable = || PlanError(text.chars().take(64).collect());
-        let (rest, hold) = match text.rsplit_once(HOLD) {
-            None => (text, Hold::InitContainer),
+        let (rest, sidecar) = match text.rsplit_once(SIDECAR) {
+            None => (text, Sidecar::Auto),
+            Some((rest, word)) => (rest, one_of(word, &Sidecar::WORDS).map_err(|_| unreadable())?),
+        };
+        let (rest, hold) = match rest.rsplit_once(HOLD) {
+            None => (rest, Hold::InitContainer),
             Some((rest, word)) if word == Hold::SchedulingGate.word() => (rest, Hold::SchedulingGate),
             Some(_) => return Err(unreadable()),
         };
@@ -55,7 +68,7 @@ impl FromStr for JobPlan {
             None => (rest, Section::default()),
             Some((set, names)) => (set, names.parse().map_err(|_| unreadable())?),
         };
-        let plan = Self { set: set.parse().map_err(|_: PlanError| unreadable())?, section, hold };
+        let plan = Self { set: set.parse().map_err(|_: PlanError| unreadable())?, section, hold, sidecar };
         // What is not written as we write it was not written by us.
         if plan.to_string() == text { Ok(plan) } else { Err(unreadable()) }
     }
@@ -72,10 +85,13 @@ mod tests {
             "v1 gate=a semaphore=b=3 hold=scheduling-gate",
             "v1 mutex=db containers=load,main",
             "v1 mutex=db containers=main hold=scheduling-gate",
+            "v1 lease=l sidecar=never",
+            "v1 mutex=db containers=main hold=scheduling-gate sidecar=always",
         ] {
             assert_eq!(text.parse::<JobPlan>().unwrap().to_string(), text);
         }
         assert_eq!("v1 mutex=db".parse::<JobPlan>().unwrap().hold, Hold::InitContainer);
+        assert_eq!("v1 mutex=db".parse::<JobPlan>().unwrap().sidecar, Sidecar::Auto);
         assert_eq!("v1 mutex=db hold=scheduling-gate".parse::<JobPlan>().unwrap().hold, Hold::SchedulingGate);
     }
 
@@ -93,6 +109,11 @@ mod tests {
             "v1 mutex=db containers=b,a",
             "v1 mutex=db containers=a, b",
             "v1 mutex=db hold=scheduling-gate containers=a",
+            "v1 mutex=db sidecar=",
+            "v1 mutex=db sidecar=auto",
+            "v1 mutex=db sidecar=sometimes",
+            "v1 mutex=db sidecar=always sidecar=always",
+            "v1 mutex=db sidecar=always hold=scheduling-gate",
         ] {
             assert!(text.parse::<JobPlan>().is_err(), "{text:?}");
         }

@@ -20,6 +20,8 @@ pub struct Options {
     pub on_busy: OnBusy,
     /// Where it waits.
     pub hold: Hold,
+    /// Who gives signs of life for what it holds.
+    pub sidecar: Sidecar,
 }
 
 /// Where somebody waits. In every mode the injected waiter stands before the containers: it alone lets them start, and
@@ -33,6 +35,18 @@ pub enum Hold {
     SchedulingGate,
     /// Nowhere: a Job is suspended, and has no pods until it is its turn.
     Suspend,
+}
+
+/// Whether a pod gets the sidecar that gives signs of life for what it holds. A hold with a ttl is lost after silence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sidecar {
+    /// Where it counts: for a Lease, and for what has a ttl as far as is known.
+    #[default]
+    Auto,
+    /// For whatever could have a ttl.
+    Always,
+    /// The node alone speaks for the pod.
+    Never,
 }
 
 /// What becomes of somebody whose time is up.
@@ -87,6 +101,27 @@ impl Hold {
             Self::SchedulingGate => "scheduling-gate",
             Self::Suspend => "suspend",
         }
+    }
+}
+
+impl Sidecar {
+    /// Every word.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)];
+
+    /// As users write it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+
+    /// What is said for both, where "auto" says nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Auto { other } else { self }
     }
 }
 

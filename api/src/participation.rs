@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grammar::Parsed;
 use crate::job_plan::JobPlan;
-use crate::options::{Hold, Options};
+use crate::options::{Hold, Options, Sidecar};
 use crate::section::Section;
 use crate::{annotations, grammar, values};
 
@@ -94,6 +94,8 @@ pub struct PodPlan {
     pub section: Section,
     /// Where the pod waits, for both: if one of the two asks for a scheduling gate, that is where.
     pub hold: Hold,
+    /// Who gives signs of life for what is held, by both.
+    pub sidecar: Sidecar,
 }
 
 /// An entry of a [`PodPlan`].
@@ -359,6 +361,7 @@ impl PodPlan {
                 Hold::Suspend => own.options.hold,
                 of_pods => of_pods.max(own.options.hold),
             },
+            sidecar: job.sidecar.or(own.options.sidecar),
             section: if job.set.is_empty() { own.section } else { job.section },
             job: job.set,
             pod: own.set,
@@ -386,6 +389,11 @@ impl PodPlan {
     /// Is anything held, with a token?
     pub fn holds(&self) -> bool {
         self.entries().any(|entry| entry.role.is_held())
+    }
+
+    /// What may be lost after silence, if it has a ttl. Never a Once: what it protects must not be done twice.
+    pub fn holds_that_may_be_lost(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.entries().filter(|entry| entry.role.is_held() && entry.primitive.kind != Kind::Once)
     }
 
     /// Must the pod's end be known?
