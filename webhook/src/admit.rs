@@ -11,7 +11,7 @@ use konductor_api::options::Hold;
 
 use crate::claim::Fill;
 use crate::hold::{Gate, Suspension};
-use crate::names::Names;
+use crate::names::{Around, Names};
 use crate::patch::{PatchError, claim, patch};
 use crate::plan::{self, Becomes, Plan};
 use crate::review::{Answer, Malformed, Request, Resource, Verdict};
@@ -40,17 +40,18 @@ pub fn admit(body: &[u8], settings: &Settings, names: &dyn Names, now: Timestamp
         Ok(request) => request,
         Err(malformed) => return Admission::malformed(malformed),
     };
+    let namespace = request.namespace.clone();
+    let around = Around { settings, names, namespace: &namespace, now };
     let planned = match request.resource {
-        Resource::Pods => plan::pod(&request.object, settings, now),
-        Resource::Jobs if !request.update => plan::job(&request.object, settings, now),
+        Resource::Pods => plan::pod(&request.object, &around),
+        Resource::Jobs if !request.update => plan::job(&request.object, &around),
         Resource::Claims => return request.filled_in(now),
         Resource::Other => return request.not_for_us(),
-        _ => return request.checked(settings, names, now),
+        _ => return request.checked(&around),
     };
     let (verdict, plan, warnings) = match planned {
         Ok(plan) => {
-            let said =
-                warnings(request.resource, &request.namespace, &request.object, &plan, settings, names);
+            let said = warnings(request.resource, &request.object, &plan, &around);
             (verdict(&request, &plan), told(&plan), said)
         }
         Err(problems) => (Verdict::Refused(problems), String::new(), Vec::new()),
@@ -109,9 +110,8 @@ impl Request {
     }
 
     /// Looked at, and never changed.
-    fn checked(self, settings: &Settings, names: &dyn Names, now: Timestamp) -> Admission {
-        let (object, old) = (&self.object, self.old.as_ref());
-        let found = template::check(self.resource, &self.namespace, object, old, settings, names, now);
+    fn checked(self, around: &Around<'_>) -> Admission {
+        let found = template::check(self.resource, &self.object, self.old.as_ref(), around);
         let verdict =
             if found.problems.is_empty() { Verdict::Unchanged } else { Verdict::Refused(found.problems) };
         self.answered(verdict, found.plan, found.warnings)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, ValueEnum};
 use jiff::SignedDuration;
 
+use crate::sessions::Fence;
 use crate::telemetry::LogFormat;
 use crate::waiter::Settings;
 
@@ -40,6 +41,12 @@ pub struct Args {
     /// Whether Jobs may wait suspended: only where the operator may resume them
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub suspends: bool,
+    /// Where the operator listens to sidecars, as host:port; without it none is injected
+    #[arg(long, value_parser = address)]
+    pub sessions: Option<String>,
+    /// Whether a sidecar that can renew no more starts its whole pod again: auto means from Kubernetes 1.36 on
+    #[arg(long, default_value = "auto")]
+    pub fence: Fence,
     /// The namespace that this process runs in
     #[arg(long)]
     pub namespace: String,
@@ -100,7 +107,7 @@ fn at_least(least: SignedDuration, text: &str) -> Result<SignedDuration, String>
 }
 
 impl Args {
-    /// What concerns the injected container.
+    /// What concerns the injected containers. What sidecars must know besides is found out: see [`crate::sessions`].
     pub fn settings(&self) -> Settings {
         let pull_policy = match self.waiter_pull_policy {
             PullPolicy::Always => "Always",
@@ -115,6 +122,7 @@ impl Args {
             memory: self.waiter_memory.clone(),
             scheduling_gates: self.scheduling_gates,
             suspends: self.suspends,
+            sessions: None,
         }
     }
 
@@ -123,6 +131,13 @@ impl Args {
         let short = format!("{}.{}", self.service_name, self.namespace);
         vec![format!("{short}.svc"), format!("{short}.svc.cluster.local"), short, self.service_name.clone()]
     }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let right = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if right { Ok(text.to_owned()) } else { Err("write it like konductor-sessions.konductor-system.svc:443".to_owned()) }
 }
 
 /// A wrong one would make every pod invalid that we touch, so it is told at the start.
@@ -183,6 +198,18 @@ mod tests {
         let settings = parsed(&[]).unwrap().settings();
         assert_eq!((settings.cpu.as_str(), settings.memory.as_str()), ("100m", "16Mi"));
         assert!(parsed(&["--waiter-pull-policy=Sometimes"]).is_err());
+    }
+
+    #[test]
+    fn sidecars_are_told_a_host_and_a_port() {
+        let args = parsed(&["--sessions=konductor-sessions.konductor-system.svc:443"]).unwrap();
+        assert_eq!(args.sessions.as_deref(), Some("konductor-sessions.konductor-system.svc:443"));
+        assert_eq!(args.fence, Fence::Auto);
+        assert_eq!(parsed(&["--fence=never"]).unwrap().fence, Fence::Never);
+        assert!(parsed(&[]).unwrap().sessions.is_none());
+        for wrong in ["host", ":443", "host:0", "https://host:443", "host:https"] {
+            assert!(parsed(&[&format!("--sessions={wrong}")]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

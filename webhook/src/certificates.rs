@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::args::Args;
+use crate::sessions::Trust;
 
 /// How often the API server is asked again for the CA, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -35,6 +36,8 @@ pub(crate) struct Certified {
     pub(crate) serving: Arc<Serving>,
     pub(crate) publisher: Publisher<MutatingWebhookConfiguration>,
     pub(crate) for_checks: Option<Publisher<ValidatingWebhookConfiguration>>,
+    /// By what our Services are known.
+    pub(crate) trust: Trust,
 }
 
 impl Certificates<'_> {
@@ -58,6 +61,7 @@ impl Certificates<'_> {
         let for_checks = args.validating_configuration.as_ref().map(|configuration| {
             Publisher::new(client, configuration, namespace, &secret, Arc::clone(&current))
         });
+        let trust = Trust::Ours(Arc::clone(&current));
         let rotation = Rotation {
             secrets: kube::Api::namespaced(client.clone(), namespace),
             namespace: namespace.clone(),
@@ -67,7 +71,7 @@ impl Certificates<'_> {
             live,
         };
         tasks.spawn(async move { match rotation.keep(clock).await {} });
-        Ok(Certified { serving, publisher, for_checks })
+        Ok(Certified { serving, publisher, for_checks, trust })
     }
 
     /// Somebody else issues, and publishes.
@@ -79,6 +83,7 @@ impl Certificates<'_> {
             serving: Serving::from_files(files, clock())?,
             publisher: Publisher::of_others(client, &args.webhook_configuration),
             for_checks: for_checks.map(|configuration| Publisher::of_others(client, configuration)),
+            trust: Trust::Others(directory.to_owned()),
         })
     }
 }

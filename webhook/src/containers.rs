@@ -1,17 +1,20 @@
-//! What a pod's spec lacks to take part: the waiter at its place, its volumes, and what the critical section gets.
+//! What a pod's spec lacks to take part: the waiter and the sidecar at their places, their volumes, and what the critical
+//! section gets.
 //!
 //! Pure. What must stay true: nothing of the user's is changed or moved (a command that runs once gets words before it),
 //! our own work is recognised by what it is and not by a marker, and whatever else stands under our reserved names is
 //! refused.
 
-use konductor_api::annotations::WAITER_CONTAINER;
+use konductor_api::annotations::{HOLD_CONTAINER, WAITER_CONTAINER};
 use konductor_api::grammar::Problem;
 use konductor_api::participation::PodPlan;
 use serde_json::{Value, json};
 
+use crate::names::Around;
 use crate::object::{list, name, text};
 use crate::once::{self, Wrap};
 use crate::section::{self, Field, Found};
+use crate::sidecar::{self, Wanted};
 use crate::waiter::{self, Settings};
 use crate::{tokens, windows};
 
@@ -23,6 +26,8 @@ const MESH_PROXIES: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 pub struct Injection {
     /// The waiter, and its place among the init containers.
     pub waiter: Option<(usize, Value)>,
+    /// The sidecar, and its place once the waiter stands there.
+    pub sidecar: Option<(usize, Value)>,
     /// Volumes, to be appended.
     pub volumes: Vec<Value>,
     /// With what the waiter's image is pulled, if that is not there.
@@ -57,25 +62,42 @@ pub struct Paths<'a> {
 pub fn inject(
     spec: &Value,
     plan: &PodPlan,
-    settings: &Settings,
+    around: &Around<'_>,
     paths: Paths<'_>,
 ) -> Result<Injection, Vec<Problem>> {
+    let settings = around.settings;
     if let Some(problem) = windows::said_elsewhere(spec, paths) {
         return Err(vec![problem]);
     }
     if windows::is_for(spec) {
         return inject_nothing_but_tokens(spec, plan, settings, paths);
     }
-    let expected = waiter::container(settings, plan, spec);
     let init_containers = list(spec, &["initContainers"]);
-    let there = init_containers.iter().any(|container| name(container) == WAITER_CONTAINER);
+    let there = position(init_containers, WAITER_CONTAINER);
     let mut problems = Vec::new();
     let section = section::find(spec, plan, paths).unwrap_or_else(|found| {
         problems.push(found);
         Found::default()
     });
-    problems.extend(reserved_containers(spec, &expected, plan, &section, paths.spec));
-    let volumes = volumes(spec, plan, there, &mut problems, paths.spec);
+    let wanted = sidecar::wanted(plan, &section, list(spec, &[Field::Apps.as_str()]).len(), around);
+    let ours = Ours {
+        waiter: waiter::container(settings, plan, spec),
+        sidecar: match &settings.sessions {
+            Some(sessions) if !matches!(wanted, Wanted::No(_)) => {
+                Ok(sidecar::container(settings, sessions, spec))
+            }
+            _ => Err(why_not(wanted)),
+        },
+    };
+    problems.extend(reserved_containers(spec, &ours, plan, &section, paths.spec));
+    let sidecar_is_there = position(init_containers, HOLD_CONTAINER).is_some();
+    let mut volumes =
+        missing_volumes(spec, waiter::volumes(plan), there.is_some(), &mut problems, paths.spec);
+    if wanted == Wanted::Yes || sidecar_is_there {
+        let of_the_sidecar = vec![sidecar::volume()];
+        volumes.extend(missing_volumes(spec, of_the_sidecar, sidecar_is_there, &mut problems, paths.spec));
+    }
+    problems.extend(comes_too_early(init_containers, paths.spec));
     problems.extend(comes_too_late(init_containers, &section, paths.spec));
     let edits = edits(spec, plan, &section, paths).unwrap_or_else(|found| {
         problems.extend(found);
@@ -84,8 +106,32 @@ pub fn inject(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let waiter = (!there).then(|| (place(init_containers, &section), expected));
-    Ok(Injection { waiter, volumes, pull_secret: pull_secret(spec, settings), edits })
+    let place = there.unwrap_or_else(|| place(init_containers, &section));
+    let sidecar = ours.sidecar.ok().filter(|_| wanted == Wanted::Yes && !sidecar_is_there);
+    Ok(Injection {
+        waiter: there.is_none().then_some((place, ours.waiter)),
+        sidecar: sidecar.map(|sidecar| (place + 1, sidecar)),
+        volumes,
+        pull_secret: pull_secret(spec, settings),
+        edits,
+    })
+}
+
+/// What stands under our names, where it is ours. Without a sidecar: why there is none.
+struct Ours {
+    waiter: Value,
+    sidecar: Result<Value, &'static str>,
+}
+
+const fn why_not(wanted: Wanted) -> &'static str {
+    match wanted {
+        Wanted::No(why) => why,
+        Wanted::Yes | Wanted::IfThere => "nobody listens to it",
+    }
+}
+
+fn position(containers: &[Value], wanted: &str) -> Option<usize> {
+    containers.iter().position(|container| name(container) == wanted)
 }
 
 /// Whoever runs the pod may have named it already, or their `ServiceAccount`.
@@ -114,7 +160,7 @@ fn inject_nothing_but_tokens(
 
 /// The waiter, where it is, behind what it should keep from starting.
 fn comes_too_late(init_containers: &[Value], section: &Found, path: &str) -> Option<Problem> {
-    let waiter = init_containers.iter().position(|container| name(container) == WAITER_CONTAINER)?;
+    let waiter = position(init_containers, WAITER_CONTAINER)?;
     let guarded = section.init().filter(|guarded| *guarded < waiter)?;
     Some(Problem {
         path: format!("{path}.initContainers[{waiter}]"),
@@ -122,6 +168,17 @@ fn comes_too_late(init_containers: &[Value], section: &Found, path: &str) -> Opt
             "{WAITER_CONTAINER} stands behind initContainers[{guarded}], the critical section, which would start \
              without waiting"
         ),
+        example: "remove it, Konductor adds its own in the right place".to_owned(),
+    })
+}
+
+/// The sidecar before the waiter: it would run, and give up, while nothing is held yet.
+fn comes_too_early(init_containers: &[Value], path: &str) -> Option<Problem> {
+    let sidecar = position(init_containers, HOLD_CONTAINER)?;
+    let waiter = position(init_containers, WAITER_CONTAINER);
+    waiter.is_none_or(|waiter| sidecar < waiter).then(|| Problem {
+        path: format!("{path}.initContainers[{sidecar}]"),
+        reason: format!("{HOLD_CONTAINER} does not stand behind {WAITER_CONTAINER}, so it would start before the grant"),
         example: "remove it, Konductor adds its own in the right place".to_owned(),
     })
 }
@@ -138,37 +195,28 @@ fn place(init_containers: &[Value], section: &Found) -> usize {
     init_containers.iter().rposition(is_proxy).map_or(0, |index| index + 1)
 }
 
-/// Containers under our name that are not ours, and containers that mount our volumes.
+/// Containers under our names that are not ours, and containers that mount our volumes.
 fn reserved_containers(
     spec: &Value,
-    expected: &Value,
+    ours: &Ours,
     plan: &PodPlan,
     section: &Found,
     path: &str,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut waiters = 0;
+    let mut seen = Vec::new();
     for field in [Field::Init, Field::Apps] {
         for (index, container) in list(spec, &[field.as_str()]).iter().enumerate() {
             let path = format!("{path}.{}[{index}]", field.as_str());
             let wrapped = once::is_asked(plan) && section.field == field && section.places.contains(&index);
-            if name(container) == WAITER_CONTAINER {
-                waiters += 1;
-                let differences = match field {
-                    Field::Init if waiters == 1 => waiter::differences(container, expected),
-                    _ => vec!["its place".to_owned()],
-                };
-                if !differences.is_empty() {
-                    problems.push(Problem {
-                        path,
-                        reason: format!(
-                            "the name {WAITER_CONTAINER} is reserved for the init container that Konductor adds, \
-                             and this one differs from it in {}",
-                            told(&differences)
-                        ),
-                        example: "remove it, Konductor adds its own; or give it another name".to_owned(),
-                    });
-                }
+            if [WAITER_CONTAINER, HOLD_CONTAINER].contains(&name(container)) {
+                let first = field == Field::Init && !seen.contains(&name(container));
+                seen.push(name(container));
+                problems.extend(look_alike(container, ours, first).map(|reason| Problem {
+                    path,
+                    reason,
+                    example: "remove it, Konductor adds its own; or give it another name".to_owned(),
+                }));
                 continue;
             }
             for (number, mount) in list(container, &["volumeMounts"]).iter().enumerate() {
@@ -176,8 +224,8 @@ fn reserved_containers(
                     problems.push(Problem {
                         path: format!("{path}.volumeMounts[{number}]"),
                         reason: format!(
-                            "the volume {} belongs to {WAITER_CONTAINER}: another container could write what it \
-                             relies on",
+                            "the volume {} belongs to what Konductor adds: another container could write there, \
+                             or speak in its name",
                             name(mount)
                         ),
                         example: "remove the mount; an app reads its token from KONDUCTOR_TOKEN".to_owned(),
@@ -189,6 +237,27 @@ fn reserved_containers(
     problems
 }
 
+/// Why that container, under one of our names, is not ours. `first`: is it the first of that name among the init containers?
+fn look_alike(container: &Value, ours: &Ours, first: bool) -> Option<String> {
+    let name = name(container);
+    let (kind, differences) = match &ours.sidecar {
+        _ if !first => ("container", vec!["its place".to_owned()]),
+        _ if name == WAITER_CONTAINER => ("init container", waiter::differences(container, &ours.waiter)),
+        Ok(sidecar) => ("sidecar", sidecar::differences(container, sidecar)),
+        Err(why) => {
+            return Some(format!(
+                "the name {name} is reserved for the sidecar that Konductor adds, and this pod gets none: {why}"
+            ));
+        }
+    };
+    (!differences.is_empty()).then(|| {
+        format!(
+            "the name {name} is reserved for the {kind} that Konductor adds, and this one differs from it in {}",
+            told(&differences)
+        )
+    })
+}
+
 /// The first differences: enough to see what kind of thing this is.
 fn told(differences: &[String]) -> String {
     const MOST: usize = 4;
@@ -196,21 +265,21 @@ fn told(differences: &[String]) -> String {
     format!("{}{more}", differences.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
-/// The volumes to add. Under our names there may be ours only, and only beside our container.
-fn volumes(
+/// Those of the volumes that are to be added. Under our names there may be ours only, and only beside our container.
+fn missing_volumes(
     spec: &Value,
-    plan: &PodPlan,
-    waiter_is_there: bool,
+    expected: Vec<Value>,
+    container_is_there: bool,
     problems: &mut Vec<Problem>,
     path: &str,
 ) -> Vec<Value> {
     let found = list(spec, &["volumes"]);
     let mut missing = Vec::new();
-    for expected in waiter::volumes(plan) {
+    for expected in expected {
         let mut seen = false;
         for (index, volume) in found.iter().enumerate().filter(|(_, volume)| name(volume) == name(&expected))
         {
-            if seen || !waiter_is_there || waiter::is_other_volume(volume, &expected) {
+            if seen || !container_is_there || waiter::is_other_volume(volume, &expected) {
                 problems.push(Problem {
                     path: format!("{path}.volumes[{index}]"),
                     reason: format!(
@@ -260,6 +329,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::names::Unknown;
 
     const PATHS: Paths<'static> = Paths { spec: "spec", annotations: "metadata.annotations" };
 
@@ -274,7 +344,11 @@ mod tests {
             section: section.parse().unwrap_or_default(),
             ..PodPlan::default()
         };
-        inject(spec, &plan, &settings, PATHS)
+        inject(spec, &plan, &around(&settings), PATHS)
+    }
+
+    fn around(settings: &Settings) -> Around<'_> {
+        Around { settings, names: &Unknown, namespace: "shop", now: jiff::Timestamp::UNIX_EPOCH }
     }
 
     fn sidecar(name: &str) -> Value {
@@ -389,7 +463,7 @@ mod tests {
             let settings = Settings { pull_secret: wanted.map(str::to_owned), ..Settings::usual() };
             let plan = PodPlan { pod: "v1 mutex=db".parse().unwrap(), ..PodPlan::default() };
             let spec = json!({"containers": [{"name": "main"}], "imagePullSecrets": there});
-            inject(&spec, &plan, &settings, PATHS).unwrap().pull_secret
+            inject(&spec, &plan, &around(&settings), PATHS).unwrap().pull_secret
         };
         assert_eq!(added(None, json!(null)), None);
         assert_eq!(added(Some("registry"), json!(null)), Some(json!({"name": "registry"})));

@@ -1,10 +1,10 @@
 //! The mutating admission webhook: parse, plan, patch.
 //!
 //! Data passes through these rooms: [`review`] (what the API server asks, what it is told) -> [`plan`] (what should
-//! this object become, or what is wrong with it; [`waiter`], [`section`], [`tokens`], [`once`] and [`containers`] say it for a pod's
+//! this object become, or what is wrong with it; [`waiter`], [`sidecar`], [`section`], [`tokens`], [`once`] and [`containers`] say it for a pod's
 //! containers, [`warnings`] what is legal but odd; [`template`] and [`traps`] say the same to whoever makes what makes pods) -> [`patch`] (the change, on raw JSON). [`admit`] is the way through
-//! them; all of it is pure. Around it: [`names`] (which primitives exist, best effort), [`serve`] (HTTP),
-//! [`telemetry`], `certificates` (who issues ours), and [`run`], which ties them to a process.
+//! them; all of it is pure. Around it: [`names`] (which primitives exist, and have a ttl, best effort), [`serve`] (HTTP),
+//! [`telemetry`], `certificates` (who issues ours), [`sessions`] (what sidecars must know), and [`run`], which ties them to a process.
 //!
 //! What must stay true: every input gets an answer, an answer needs no API call, a second pass over our own result
 //! changes nothing, and no field that we do not know is lost.
@@ -25,6 +25,8 @@ pub mod review;
 pub mod run;
 pub mod section;
 pub mod serve;
+pub mod sessions;
+pub mod sidecar;
 mod stamp;
 pub mod telemetry;
 pub mod template;

@@ -115,8 +115,8 @@ impl Editor {
         let (inits, apps): (Vec<_>, Vec<_>) =
             injection.edits.iter().partition(|edit| edit.field == section::Field::Init);
         inits.into_iter().try_for_each(|edit| self.edit(edit))?;
-        if let Some((place, waiter)) = &injection.waiter {
-            self.insert(&[Field("spec"), Field("initContainers")], Some(*place), waiter)?;
+        for (place, container) in injection.waiter.iter().chain(&injection.sidecar) {
+            self.insert(&[Field("spec"), Field("initContainers")], Some(*place), container)?;
         }
         apps.into_iter().try_for_each(|edit| self.edit(edit))
     }
@@ -283,6 +283,7 @@ mod tests {
             |field| Edit { field, place: 1, variables: vec![json!({"name": "T"})], wrap: Wrap::default() };
         let injection = Injection {
             waiter: Some((1, json!({"name": "waiter"}))),
+            sidecar: Some((2, json!({"name": "sidecar"}))),
             volumes: vec![json!({"name": "a"}), json!({"name": "b"})],
             pull_secret: Some(json!({"name": "registry"})),
             edits: vec![edit(section::Field::Apps), edit(section::Field::Init)],
@@ -304,6 +305,7 @@ mod tests {
                 "/spec/initContainers/1/env",
                 "/spec/initContainers/1/env/-",
                 "/spec/initContainers/1",
+                "/spec/initContainers/2",
                 "/spec/containers/1/env",
                 "/spec/containers/1/env/-",
                 "/spec/schedulingGates",

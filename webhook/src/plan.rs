@@ -7,21 +7,20 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use konductor_api::annotations::{
-    self, CONTAINERS, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, SUSPENDED,
+    self, CONTAINERS, FINALIZER, INJECT, JOB_PLAN, ON_BUSY, ON_TIMEOUT, SIDECAR, SUSPENDED,
 };
 use konductor_api::grammar::{self, Parsed, Problem};
 use konductor_api::job_plan::JobPlan;
-use konductor_api::options::{Hold, OnBusy, OnTimeout};
+use konductor_api::options::{Hold, OnBusy, OnTimeout, Sidecar};
 use konductor_api::participation::{Kind, PodPlan, Role};
 use serde_json::Value;
 
 use crate::containers::{self, Injection, Paths};
 use crate::hold::{Gate, Suspension};
+use crate::names::Around;
 use crate::object::{at, list, text};
-use crate::waiter::Settings;
-use crate::{hold, object, stamp};
+use crate::{hold, object, section, sidecar, stamp};
 
 /// What the object should become.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +72,8 @@ const TEMPLATE: [&str; 2] = ["spec", "template"];
 // ------------------------------------------------------------------------------------------------------- pods
 
 /// What a pod should become.
-pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec<Problem>> {
+pub fn pod(pod: &Value, around: &Around<'_>) -> Result<Plan, Vec<Problem>> {
+    let settings = around.settings;
     // A copy, by the kubelet, of what is already running.
     if at(pod, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_some() {
         return Ok(Plan { becomes: Becomes::Unchanged, participation: PodPlan::default() });
@@ -94,11 +94,12 @@ pub fn pod(pod: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     }
     let spec = at(pod, &["spec"]).unwrap_or(&Value::Null);
     let paths = Paths { spec: "spec", annotations: &annotated.path };
-    let injection = collect(containers::inject(spec, &participation, settings, paths), &mut problems);
+    problems.extend(no_sidecar(&annotated, spec, &participation, around, paths));
+    let injection = collect(containers::inject(spec, &participation, around, paths), &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let queued = stamp::stamp(annotated.map.get(annotations::QUEUED).map(String::as_str), now);
+    let queued = stamp::stamp(annotated.map.get(annotations::QUEUED).map(String::as_str), around.now);
     Ok(Plan {
         becomes: Becomes::Pod { injection, gate: hold::gate(spec, &participation, settings), queued },
         participation,
@@ -138,14 +139,20 @@ fn controlled_by_job(pod: &Value) -> bool {
 // ------------------------------------------------------------------------------------------------------- jobs
 
 /// What a Job should become.
-pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec<Problem>> {
+pub fn job(job: &Value, around: &Around<'_>) -> Result<Plan, Vec<Problem>> {
+    let settings = around.settings;
     let mut problems: Vec<_> = finalizers(job, &[]).into_iter().chain(finalizers(job, &TEMPLATE)).collect();
     let own = Annotated::read(job, &[], &mut problems);
     let pods = Annotated::read(job, &TEMPLATE, &mut problems);
     let asked = own.parsed.options.hold;
     let found = pods.map.get(JOB_PLAN);
     let suspension = hold::suspension(job, &own.parsed.options, found.is_some());
-    let plan_for = |hold| JobPlan { set: own.parsed.set.clone(), section: own.parsed.section.clone(), hold };
+    let plan_for = |hold| JobPlan {
+        set: own.parsed.set.clone(),
+        section: own.parsed.section.clone(),
+        hold,
+        sidecar: own.parsed.options.sidecar,
+    };
     let usual = plan_for(hold::of_pods(asked, &suspension, settings));
     // Where they wait instead was decided on when the marker was written; who resumes the Job may look otherwise now.
     let decided = [plan_for(Hold::SchedulingGate), plan_for(Hold::InitContainer)]
@@ -182,7 +189,10 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
     let spec = at(job, &["spec", "template", "spec"]).unwrap_or(&Value::Null);
     let annotations = if participation.pod.is_empty() { &own.path } else { &pods.path };
     let paths = Paths { spec: "spec.template.spec", annotations };
-    collect(containers::inject(spec, &participation, settings, paths), &mut problems);
+    for annotated in [&own, &pods] {
+        problems.extend(no_sidecar(annotated, spec, &participation, around, paths));
+    }
+    collect(containers::inject(spec, &participation, around, paths), &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -190,7 +200,7 @@ pub fn job(job: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec
         Becomes::JobOfParticipants
     } else {
         let found = own.map.get(annotations::QUEUED).map(String::as_str);
-        Becomes::Job { marker, suspension, queued: stamp::stamp(found, now) }
+        Becomes::Job { marker, suspension, queued: stamp::stamp(found, around.now) }
     };
     Ok(Plan { becomes, participation })
 }
@@ -243,6 +253,7 @@ fn conflicts(participation: &PodPlan, pods: &Annotated) -> Vec<Problem> {
         problems.push(pods.opted_out_beside(&format!("{}[{JOB_PLAN}]", pods.path)));
     }
     problems.extend(two_sections(participation, pods));
+    problems.extend(two_sidecars(participation, pods));
     for part in participation.pod.entries() {
         let (primitive, annotation) = (&part.primitive, part.annotation());
         let on_job = participation.job.entries().iter().find(|other| other.primitive == *primitive);
@@ -293,6 +304,29 @@ fn two_sections(participation: &PodPlan, pods: &Annotated) -> Option<Problem> {
         ),
         example: format!("the same {CONTAINERS} on the Job and on its pod template"),
     })
+}
+
+/// A pod has one sidecar, or none, whoever asks for it.
+fn two_sidecars(participation: &PodPlan, pods: &Annotated) -> Option<Problem> {
+    let (said, own) = (participation.sidecar, pods.parsed.options.sidecar);
+    (own != Sidecar::Auto && own != said).then(|| Problem {
+        path: format!("{}[{SIDECAR}]", pods.path),
+        reason: format!("the Job says {}, and its pods cannot have both", said.word()),
+        example: format!("{SIDECAR}: {} here too, or only on the Job", said.word()),
+    })
+}
+
+/// The sidecar that these annotations ask for, and that those pods cannot have.
+fn no_sidecar(
+    asks: &Annotated,
+    spec: &Value,
+    participation: &PodPlan,
+    around: &Around<'_>,
+    paths: Paths<'_>,
+) -> Option<Problem> {
+    // Names that are not there are a problem of their own.
+    let section = section::find(spec, participation, paths).unwrap_or_default();
+    sidecar::refused(asks.parsed.options.sidecar, spec, &section, around.settings, &asks.path)
 }
 
 /// Gates before wait groups before …

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use konductor_certs::{LiveBundles, Serving};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +21,9 @@ use crate::args::Args;
 use crate::certificates::{Certificates, Certified};
 use crate::names::KnownNames;
 use crate::serve::{Admissions, Health, bind, serve_admission, serve_health};
+use crate::sessions::{Lookout, Seen};
 use crate::telemetry::Metrics;
+use crate::waiter::Settings;
 
 /// After that long without a listing of names, admission starts all the same: only warnings need them.
 const NAMES_PATIENCE: Duration = Duration::from_secs(10);
@@ -63,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn(settle(Arc::clone(&names), settled_sender));
 
     let certificates = Certificates { client: &client, args: &args, clock, live: live.clone() };
-    let Certified { serving, publisher, for_checks } = tokio::select! {
+    let Certified { serving, publisher, for_checks, trust } = tokio::select! {
         certified = certificates.start(&mut tasks) => certified?,
         () = stopping.cancelled() => return Ok(()),
     };
@@ -73,7 +76,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tasks.spawn(async move { match publisher.keep_published(live_for_checks_sender).await? {} });
     }
     tasks.spawn(keep_fresh(Arc::clone(&serving), clock));
-    let admissions = Arc::new(Admissions { settings: args.settings(), names, metrics, clock });
+    let settings = Arc::new(ArcSwap::from_pointee(args.settings()));
+    if let Some(address) = args.sessions.clone() {
+        let (client, fence) = (client.clone(), args.fence);
+        let mut lookout = Lookout { client, address, trust, fence, seen: Seen::default() };
+        let first = tokio::select! {
+            sessions = lookout.look() => Settings { sessions, ..args.settings() },
+            () = stopping.cancelled() => return Ok(()),
+        };
+        settings.store(Arc::new(first));
+        tasks.spawn(keep_sessions(lookout, Arc::clone(&settings)));
+    }
+    let admissions = Arc::new(Admissions { settings, names, metrics, clock });
     let admission = serve_admission(admission_listener, &serving, admissions, stopping.clone(), DRAIN);
     tracing::info!(listen = %args.listen, health = %args.health_listen, waiter = %args.waiter_image, "serving");
     tokio::select! {
@@ -100,6 +114,10 @@ async fn first_end(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
 
 async fn keep_names(names: Arc<KnownNames>, client: kube::Client) -> anyhow::Result<()> {
     match Box::pin(names.keep(client)).await {}
+}
+
+async fn keep_sessions(lookout: Lookout, settings: Arc<ArcSwap<Settings>>) -> anyhow::Result<()> {
+    match lookout.keep(settings).await {}
 }
 
 async fn keep_fresh(serving: Arc<Serving>, clock: fn() -> Timestamp) -> anyhow::Result<()> {

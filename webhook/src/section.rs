@@ -4,7 +4,7 @@
 //! is taken for the end of what is protected; one init container, or app containers, never both; what only a whole pod
 //! can say is not asked of a part of it.
 
-use konductor_api::annotations::{CONTAINERS, WAITER_CONTAINER};
+use konductor_api::annotations::{CONTAINERS, HOLD_CONTAINER, WAITER_CONTAINER};
 use konductor_api::grammar::Problem;
 use konductor_api::participation::{Entry, PodPlan, PrimitiveRef, Role};
 use serde_json::Value;
@@ -64,7 +64,7 @@ pub fn find(spec: &Value, plan: &PodPlan, paths: Paths<'_>) -> Result<Found, Pro
     let mut found = Found::default();
     for wanted in plan.section.names() {
         let (field, at) = match (place(apps, wanted), place(inits, wanted)) {
-            _ if wanted == WAITER_CONTAINER => return Err(refused(our_own())),
+            _ if is_our_own(wanted) => return Err(refused(our_own(wanted))),
             (Some(at), _) => (Field::Apps, at),
             (None, Some(at)) => (Field::Init, at),
             (None, None) => return Err(refused(missing(wanted, apps.iter().chain(inits)))),
@@ -88,17 +88,18 @@ fn like(container: &str) -> String {
     format!("{CONTAINERS}: {container}")
 }
 
-fn our_own() -> Refusal {
-    (
-        format!(
-            "{WAITER_CONTAINER} is the init container that Konductor adds: it waits and does nothing else"
-        ),
-        like("main"),
-    )
+fn is_our_own(name: &str) -> bool {
+    [WAITER_CONTAINER, HOLD_CONTAINER].contains(&name)
+}
+
+fn our_own(wanted: &str) -> Refusal {
+    let what =
+        if wanted == WAITER_CONTAINER { "it waits" } else { "it gives signs of life for what is held" };
+    (format!("{wanted} is a container that Konductor adds: {what} and does nothing else"), like("main"))
 }
 
 fn missing<'a>(wanted: &str, all: impl Iterator<Item = &'a Value>) -> Refusal {
-    let known: Vec<_> = all.map(name).filter(|name| !name.is_empty() && *name != WAITER_CONTAINER).collect();
+    let known: Vec<_> = all.map(name).filter(|name| !name.is_empty() && !is_our_own(name)).collect();
     let shown: Vec<_> = known.iter().take(8).copied().collect();
     let more = if known.len() > shown.len() { ", …" } else { "" };
     (
@@ -191,6 +192,7 @@ mod tests {
     #[case("migrate,seed", "v1", "v1 mutex=db", "does not go with the others")]
     #[case("proxy", "v1", "v1 mutex=db", "is a sidecar")]
     #[case("konductor-wait", "v1", "v1 mutex=db", "waits and does nothing else")]
+    #[case("konductor-hold", "v1", "v1 mutex=db", "gives signs of life for what is held")]
     #[case("migrate", "v1 mutex=db", "v1", "ends long before the Job that takes mutex/db")]
     #[case("migrate", "v1", "v1 waitgroup=g", "for waitgroup/g it is the end of the pod that counts")]
     #[case("migrate", "v1", "v1 barrier-arrive=b", "for barrier/b it is the end of the pod that counts")]

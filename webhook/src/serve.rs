@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -40,8 +41,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an admission needs.
 pub struct Admissions {
-    /// Of the injected container.
-    pub settings: Settings,
+    /// Of the injected containers. What sidecars must know changes while we run.
+    pub settings: Arc<ArcSwap<Settings>>,
     /// What exists.
     pub names: Arc<dyn Names>,
     /// Counts them.
@@ -86,7 +87,7 @@ async fn review(
 ) -> Json<Value> {
     let started = Instant::now();
     let admission = match body {
-        Ok(body) => admit(&body, &admissions.settings, &*admissions.names, (admissions.clock)()),
+        Ok(body) => admit(&body, &admissions.settings.load(), &*admissions.names, (admissions.clock)()),
         Err(rejection) => {
             let problem = format!("the body cannot be read: {}", rejection.body_text());
             Admission::malformed(Malformed { uid: String::new(), problem })

@@ -4,17 +4,15 @@
 //! changed here; what is stored already can always be changed, scaled and deleted, so an update is refused for new
 //! problems only; a template is judged as the pod or Job that is made of it.
 
-use jiff::Timestamp;
 use konductor_api::annotations::PREFIX;
 use konductor_api::grammar::Problem;
 use serde_json::Value;
 
-use crate::names::Names;
+use crate::names::Around;
 use crate::object::{self, at};
 use crate::plan::{self, Plan};
 use crate::review::Resource;
 use crate::traps;
-use crate::waiter::Settings;
 use crate::warnings::warnings;
 
 /// Problems of a stored object that are told again.
@@ -40,12 +38,9 @@ pub struct Checked {
 /// Checks an object that makes pods or Jobs, or a Job that is changed. `old` is what it is to replace.
 pub fn check(
     resource: Resource,
-    namespace: &str,
     object: &Value,
     old: Option<&Value>,
-    settings: &Settings,
-    names: &dyn Names,
-    now: Timestamp,
+    around: &Around<'_>,
 ) -> Checked {
     let mut checked =
         Checked { problems: Vec::new(), plan: String::new(), warnings: misplaced(resource, object) };
@@ -55,19 +50,19 @@ pub fn check(
     else {
         return checked;
     };
-    match judge(&made, object, settings, now) {
+    match judge(&made, object, around) {
         Ok(plan) => {
             let inner = at(object, made.at).unwrap_or(object);
             checked.plan = plan.participation.to_string();
             checked.warnings.extend(
-                warnings(made.what, namespace, inner, &plan, settings, names)
+                warnings(made.what, inner, &plan, around)
                     .into_iter()
                     .map(|warning| elsewhere(&warning, &made)),
             );
             checked.warnings.extend(traps::found(resource, object, &plan));
         }
         Err(problems) => {
-            let known = old.and_then(|old| judge(&made, old, settings, now).err()).unwrap_or_default();
+            let known = old.and_then(|old| judge(&made, old, around).err()).unwrap_or_default();
             let (old, new): (Vec<_>, Vec<_>) =
                 problems.into_iter().partition(|problem| known.contains(problem));
             checked.problems = new;
@@ -94,11 +89,11 @@ fn made(resource: Resource, object: &Value) -> Option<Made> {
     }
 }
 
-fn judge(made: &Made, object: &Value, settings: &Settings, now: Timestamp) -> Result<Plan, Vec<Problem>> {
+fn judge(made: &Made, object: &Value, around: &Around<'_>) -> Result<Plan, Vec<Problem>> {
     let inner = at(object, made.at).unwrap_or(&Value::Null);
     let plan = match made.what {
-        Resource::Jobs => plan::job(inner, settings, now),
-        _ => plan::pod(inner, settings, now),
+        Resource::Jobs => plan::job(inner, around),
+        _ => plan::pod(inner, around),
     };
     plan.map_err(|problems| {
         let prefix: String = made.at.iter().flat_map(|field| [field, "."]).collect();
@@ -138,15 +133,18 @@ fn misplaced(resource: Resource, object: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use rstest::rstest;
     use serde_json::json;
 
     use super::*;
     use crate::names::KnownNames;
+    use crate::waiter::Settings;
 
     fn checked(resource: Resource, object: &Value, old: Option<&Value>) -> Checked {
-        let settings = Settings::usual();
-        check(resource, "shop", object, old, &settings, &KnownNames::default(), Timestamp::UNIX_EPOCH)
+        let (settings, names) = (Settings::usual(), KnownNames::default());
+        let now = Timestamp::UNIX_EPOCH;
+        check(resource, object, old, &Around { settings: &settings, names: &names, namespace: "shop", now })
     }
 
     fn deployment(annotations: &Value) -> Value {

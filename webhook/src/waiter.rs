@@ -1,4 +1,4 @@
-//! The injected container and its volumes: what they are, and whether one that is there is ours.
+//! The waiter and its volumes: what they are, and whether one that is there is ours.
 //!
 //! Pure. What must stay true: the container passes the `restricted` Pod Security profile by itself, gets no
 //! credentials, and leaves the pod's quality-of-service class as it is; one that could let a pod start before its
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::object::{at, includes, list, name, text};
 use crate::once;
+use crate::sidecar::{SESSION_VOLUME, Sessions};
 
 /// The volume through which the grant comes.
 pub const GRANT_VOLUME: &str = "konductor-grant";
@@ -34,8 +35,8 @@ const BINARY: &str = "/konductor-wait";
 /// The USER of the image.
 const NON_ROOT_UID: i64 = 65532;
 
-/// Fields that would change what runs, when, or how often.
-const MUST_BE_ABSENT: [&str; 10] = [
+/// Fields that change what runs, when, or how often. Which of them our containers have is said by themselves.
+const DECIDING: [&str; 10] = [
     "args",
     "envFrom",
     "lifecycle",
@@ -51,7 +52,7 @@ const MUST_BE_ABSENT: [&str; 10] = [
 /// Two of the kubelet's looks at its runtime, a second each, and what they take.
 const SETTLE_MILLISECONDS: &str = "2500";
 
-/// What an installation says about the container.
+/// What an installation says about the containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The image.
@@ -68,10 +69,12 @@ pub struct Settings {
     pub scheduling_gates: bool,
     /// May Jobs wait suspended? Only where the operator has the right to resume them.
     pub suspends: bool,
+    /// Where holds are renewed; without it no pod gets the sidecar.
+    pub sessions: Option<Sessions>,
 }
 
 impl Settings {
-    /// As a chart without values has them, with that image.
+    /// As a chart without values has them, with that image. By which CA the sessions are known is not for a chart to say.
     pub fn of_chart(image: &str) -> Self {
         Self {
             image: image.to_owned(),
@@ -81,6 +84,11 @@ impl Settings {
             memory: "16Mi".to_owned(),
             scheduling_gates: true,
             suspends: true,
+            sessions: Some(Sessions {
+                address: "konductor-sessions.konductor-system.svc:443".to_owned(),
+                ca: String::new(),
+                fences: true,
+            }),
         }
     }
 
@@ -92,31 +100,17 @@ impl Settings {
 
 /// The container for a pod with this spec and this plan.
 pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
-    let mut container = json!({
-        "name": WAITER_CONTAINER,
-        "image": settings.image,
-        "imagePullPolicy": settings.pull_policy,
-        "command": [BINARY],
-        "env": [
-            from_field("KONDUCTOR_POD_UID", "metadata.uid"),
-            from_field("KONDUCTOR_POD_NAME", "metadata.name"),
-            from_field("KONDUCTOR_POD_NAMESPACE", "metadata.namespace"),
-            from_field("KONDUCTOR_SINCE", &format!("metadata.annotations['{QUEUED}']")),
-            {"name": "KONDUCTOR_WAITS_FOR", "value": plan.to_string()},
-        ],
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": true,
-            "runAsNonRoot": true,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "volumeMounts": [
-            {"name": GRANT_VOLUME, "mountPath": GRANT_DIRECTORY, "readOnly": true},
-            {"name": STATE_VOLUME, "mountPath": STATE_DIRECTORY},
-            {"name": GRANT_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": true},
-        ],
-    });
+    let mut container = injected(settings, spec, WAITER_CONTAINER, BINARY);
+    container["env"] = json!([
+        from_field("KONDUCTOR_POD_UID", "metadata.uid"),
+        from_field("KONDUCTOR_POD_NAME", "metadata.name"),
+        from_field("KONDUCTOR_POD_NAMESPACE", "metadata.namespace"),
+        from_field("KONDUCTOR_SINCE", &format!("metadata.annotations['{QUEUED}']")),
+        {"name": "KONDUCTOR_WAITS_FOR", "value": plan.to_string()},
+    ]);
+    let [grant, instead_of_a_token] = grant_mounts();
+    container["volumeMounts"] =
+        json!([grant, {"name": STATE_VOLUME, "mountPath": STATE_DIRECTORY}, instead_of_a_token]);
     if once::is_asked(plan) {
         container["command"] = json!([BINARY, "--once", once::DIRECTORY]);
         if let Some(mounts) = container["volumeMounts"].as_array_mut() {
@@ -129,6 +123,24 @@ pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
     {
         variables.push(json!({"name": "KONDUCTOR_SETTLE_MS", "value": SETTLE_MILLISECONDS}));
     }
+    container
+}
+
+/// What all our containers have in common.
+pub(crate) fn injected(settings: &Settings, spec: &Value, name: &str, binary: &str) -> Value {
+    let mut container = json!({
+        "name": name,
+        "image": settings.image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": [binary],
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": true,
+            "runAsNonRoot": true,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    });
     // Elsewhere the image's USER, or the UID that the pod or OpenShift gives, is right.
     if at(spec, &["securityContext", "runAsUser"]).and_then(Value::as_i64) == Some(0) {
         container["securityContext"]["runAsUser"] = json!(NON_ROOT_UID);
@@ -139,6 +151,12 @@ pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
         container["resources"] = json!({"requests": resources, "limits": resources});
     }
     container
+}
+
+/// Where our containers find the grant; and the place where a token would be, which is taken.
+pub(crate) fn grant_mounts() -> [Value; 2] {
+    [GRANT_DIRECTORY, TOKEN_DIRECTORY]
+        .map(|directory| json!({"name": GRANT_VOLUME, "mountPath": directory, "readOnly": true}))
 }
 
 /// Its volumes.
@@ -156,7 +174,7 @@ pub fn volumes(plan: &PodPlan) -> Vec<Value> {
 
 /// Is it a name that belongs to us?
 pub fn is_reserved_volume(name: &str) -> bool {
-    [GRANT_VOLUME, STATE_VOLUME, once::VOLUME].contains(&name)
+    [GRANT_VOLUME, STATE_VOLUME, SESSION_VOLUME, once::VOLUME].contains(&name)
 }
 
 /// A variable that shows a field of the pod.
@@ -178,7 +196,12 @@ pub(crate) fn differences(actual: &Value, expected: &Value) -> Vec<String> {
     if repository(actual) != repository(expected) {
         differences.push("image".to_owned());
     }
-    differences.extend(MUST_BE_ABSENT.into_iter().filter(|field| !is_empty(actual, field)).map(Into::into));
+    let decided = |field: &&str| match expected.get(*field) {
+        None => is_empty(actual, field),
+        Some(wanted) if *field == "restartPolicyRules" => is_empty(actual, field) || actual[*field] == *wanted,
+        Some(wanted) => actual[*field] == *wanted,
+    };
+    differences.extend(DECIDING.into_iter().filter(|field| !decided(field)).map(Into::into));
     differences.extend(variable_differences(list(actual, &["env"]), list(expected, &["env"])));
     differences.extend(mount_differences(list(actual, &["volumeMounts"]), list(expected, &["volumeMounts"])));
     differences

@@ -6,7 +6,7 @@ use konductor_api::participation::{Part, Role};
 use serde_json::Value;
 
 use crate::hold::{self, Suspension};
-use crate::names::Names;
+use crate::names::Around;
 use crate::object::{at, text};
 use crate::plan::{Becomes, Plan};
 use crate::review::Resource;
@@ -21,16 +21,15 @@ const HOOKS: [(&str, &str); 2] = [("helm.sh/hook", "Helm"), ("argocd.argoproj.io
 /// What should be said about an object that takes part.
 pub fn warnings(
     resource: Resource,
-    namespace: &str,
     object: &Value,
     plan: &Plan,
-    settings: &Settings,
-    names: &dyn Names,
+    around: &Around<'_>,
 ) -> Vec<String> {
+    let settings = around.settings;
     if plan.participation.is_empty() {
         return Vec::new();
     }
-    let mut warnings = missing(namespace, plan, names);
+    let mut warnings = missing(plan, around);
     let suspension = match &plan.becomes {
         Becomes::Job { suspension, .. } => suspension,
         _ => &Suspension::None,
@@ -53,7 +52,8 @@ pub fn warnings(
     warnings
 }
 
-fn missing(namespace: &str, plan: &Plan, names: &dyn Names) -> Vec<String> {
+fn missing(plan: &Plan, around: &Around<'_>) -> Vec<String> {
+    let Around { names, namespace, .. } = *around;
     let missing: Vec<_> = plan
         .participation
         .entries()
