@@ -21,19 +21,31 @@ const WAYS: [&str; 11] = [
     "mutex",
     "lease",
 ];
-const OPTIONS: [&str; 9] =
-    ["timeout", "on-timeout", "on-busy", "priority", "inject", "queued", "job-plan", "once", "hold"];
+const OPTIONS: [&str; 10] = [
+    "timeout",
+    "on-timeout",
+    "on-busy",
+    "priority",
+    "inject",
+    "queued",
+    "job-plan",
+    "once",
+    "hold",
+    "sidecar",
+];
 const PARTS: Choices = (&["a", "b", "x.y-1"], &["a,b", "c, a.b-1", "a=2", "", "A"]);
 const VALUES: Choices = (
     &["30m", "fail", "7", "true", "2030-06-01T12:00:00.000000Z", "v1 mutex=z"],
-    &["skip", "proceed", "wait", "false", "v1 gate=a,b lease=l", "v2"],
+    &["skip", "proceed", "wait", "false", "v1 gate=a,b lease=l", "v2", "always", "never"],
 );
 const NAMES: Choices = (
     &["main", "helper", "istio-proxy", "linkerd-proxy", "istio-init", "logs"],
     &["konductor-wait", "konductor-hold", ""],
 );
-const VOLUMES: Choices =
-    (&["data", "konductor-other", "kube-api-access-x"], &["konductor-grant", "konductor-state"]);
+const VOLUMES: Choices = (
+    &["data", "konductor-other", "kube-api-access-x"],
+    &["konductor-grant", "konductor-state", "konductor-session"],
+);
 const PATHS: [&str; 6] = [
     "/data",
     "/konductor",

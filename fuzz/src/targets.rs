@@ -64,6 +64,8 @@ pub fn pods(data: &[u8]) {
         all.filter(|item| item["name"] == name).count()
     };
     assert_eq!(count("initContainers", "konductor-wait"), usize::from(!windows));
+    assert!(count("initContainers", "konductor-hold") <= usize::from(!windows));
+    assert_eq!(count("containers", "konductor-hold"), 0);
     assert!(!windows || count("schedulingGates", "konductor.io/hold") == 1);
     assert_eq!(patched["metadata"]["labels"]["konductor.io/participant"], "true");
     between_two_passes(&mut patched);

@@ -137,7 +137,11 @@ fn address(text: &str) -> Result<String, String> {
     let right = text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
-    if right { Ok(text.to_owned()) } else { Err("write it like konductor-sessions.konductor-system.svc:443".to_owned()) }
+    if right {
+        Ok(text.to_owned())
+    } else {
+        Err("write it like konductor-sessions.konductor-system.svc:443".to_owned())
+    }
 }
 
 /// A wrong one would make every pod invalid that we touch, so it is told at the start.

@@ -178,7 +178,9 @@ fn comes_too_early(init_containers: &[Value], path: &str) -> Option<Problem> {
     let waiter = position(init_containers, WAITER_CONTAINER);
     waiter.is_none_or(|waiter| sidecar < waiter).then(|| Problem {
         path: format!("{path}.initContainers[{sidecar}]"),
-        reason: format!("{HOLD_CONTAINER} does not stand behind {WAITER_CONTAINER}, so it would start before the grant"),
+        reason: format!(
+            "{HOLD_CONTAINER} does not stand behind {WAITER_CONTAINER}, so it would start before the grant"
+        ),
         example: "remove it, Konductor adds its own in the right place".to_owned(),
     })
 }

@@ -249,7 +249,11 @@ impl<K> Clone for WithTtl<K> {
 
 impl<K> Debug for WithTtl<K> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("WithTtl").field("name", &self.metadata.name).field("spec", &self.spec).finish()
+        formatter
+            .debug_struct("WithTtl")
+            .field("name", &self.metadata.name)
+            .field("spec", &self.spec)
+            .finish()
     }
 }
 
@@ -340,9 +344,8 @@ mod tests {
             }))
             .unwrap()
         };
-        let has = |kind, namespace: &str| {
-            names.has_ttl(namespace, &PrimitiveRef { kind, name: "db".to_owned() })
-        };
+        let has =
+            |kind, namespace: &str| names.has_ttl(namespace, &PrimitiveRef { kind, name: "db".to_owned() });
         assert!(!has(Kind::Mutex, "shop"), "nothing is known yet");
         for (spec, expected) in [
             (json!({"ttl": "30m"}), true),

@@ -97,7 +97,8 @@ impl Lookout {
     }
 
     async fn knows_the_rule(&mut self) -> bool {
-        let due = self.seen.looks.is_multiple_of(LOOKS_BETWEEN_VERSIONS) || self.seen.knows_the_rule.is_none();
+        let due =
+            self.seen.looks.is_multiple_of(LOOKS_BETWEEN_VERSIONS) || self.seen.knows_the_rule.is_none();
         self.seen.looks = self.seen.looks.wrapping_add(1);
         if due {
             match timeout(CALL_TIMEOUT, self.client.apiserver_version()).await {

@@ -154,7 +154,10 @@ pub(crate) fn differences(actual: &Value, expected: &Value) -> Vec<String> {
     let mut expected = expected.clone();
     expected["restartPolicyRules"] = rules();
     let told = |container: &Value| {
-        list(container, &["env"]).iter().find(|variable| name(variable) == CA).map(|found| found["value"].clone())
+        list(container, &["env"])
+            .iter()
+            .find(|variable| name(variable) == CA)
+            .map(|found| found["value"].clone())
     };
     let certificates = told(actual).filter(|found| found.as_str().is_some_and(|pem| pem.contains(BEGIN)));
     if let Some(certificates) = certificates
@@ -211,8 +214,16 @@ mod tests {
     #[case::asked_for("v1 mutex=db", Sidecar::Always, Wanted::Yes)]
     #[case::never("v1 lease=l", Sidecar::Never, Wanted::No("konductor.io/sidecar says never"))]
     #[case::a_once("v1 once=o", Sidecar::Always, Wanted::No("it holds nothing that could be lost"))]
-    #[case::a_gate("v1 gate=g waitgroup=w barrier=b", Sidecar::Auto, Wanted::No("it holds nothing that could be lost"))]
-    fn who_holds_what_may_be_lost_gets_one(#[case] set: &str, #[case] asked: Sidecar, #[case] expected: Wanted) {
+    #[case::a_gate(
+        "v1 gate=g waitgroup=w barrier=b",
+        Sidecar::Auto,
+        Wanted::No("it holds nothing that could be lost")
+    )]
+    fn who_holds_what_may_be_lost_gets_one(
+        #[case] set: &str,
+        #[case] asked: Sidecar,
+        #[case] expected: Wanted,
+    ) {
         let (settings, names) = (Settings::usual(), Knows(&["mutex/lasts", "rwmutex/lasts"]));
         let section = Found { field: Field::Apps, places: WHOLE.to_vec() };
         assert_eq!(wanted(&plan(set, asked), &section, 2, &around(&settings, &names)), expected);
@@ -263,7 +274,9 @@ mod tests {
     fn the_rule_is_there_only_where_the_cluster_knows_it() {
         let settings = Settings::usual();
         let rule = |fences| {
-            container(&settings, &Sessions { fences, ..sessions() }, &json!({})).get("restartPolicyRules").cloned()
+            container(&settings, &Sessions { fences, ..sessions() }, &json!({}))
+                .get("restartPolicyRules")
+                .cloned()
         };
         assert_eq!(rule(true), Some(rules()));
         assert_eq!(rule(false), None);
@@ -283,7 +296,8 @@ mod tests {
         let mut container = ours();
         change(&mut container);
         assert_eq!(differences(&container, &ours()), Vec::<String>::new());
-        let without = super::container(&Settings::usual(), &Sessions { fences: false, ..sessions() }, &json!({}));
+        let without =
+            super::container(&Settings::usual(), &Sessions { fences: false, ..sessions() }, &json!({}));
         assert_eq!(differences(&container, &without), Vec::<String>::new(), "whoever compares");
     }
 

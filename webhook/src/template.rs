@@ -36,12 +36,7 @@ pub struct Checked {
 }
 
 /// Checks an object that makes pods or Jobs, or a Job that is changed. `old` is what it is to replace.
-pub fn check(
-    resource: Resource,
-    object: &Value,
-    old: Option<&Value>,
-    around: &Around<'_>,
-) -> Checked {
+pub fn check(resource: Resource, object: &Value, old: Option<&Value>, around: &Around<'_>) -> Checked {
     let mut checked =
         Checked { problems: Vec::new(), plan: String::new(), warnings: misplaced(resource, object) };
     // Whatever is on its way out goes.

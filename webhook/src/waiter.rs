@@ -198,7 +198,9 @@ pub(crate) fn differences(actual: &Value, expected: &Value) -> Vec<String> {
     }
     let decided = |field: &&str| match expected.get(*field) {
         None => is_empty(actual, field),
-        Some(wanted) if *field == "restartPolicyRules" => is_empty(actual, field) || actual[*field] == *wanted,
+        Some(wanted) if *field == "restartPolicyRules" => {
+            is_empty(actual, field) || actual[*field] == *wanted
+        }
         Some(wanted) => actual[*field] == *wanted,
     };
     differences.extend(DECIDING.into_iter().filter(|field| !decided(field)).map(Into::into));

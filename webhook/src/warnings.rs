@@ -19,12 +19,7 @@ const MAX_MISSING: usize = 5;
 const HOOKS: [(&str, &str); 2] = [("helm.sh/hook", "Helm"), ("argocd.argoproj.io/hook", "Argo CD")];
 
 /// What should be said about an object that takes part.
-pub fn warnings(
-    resource: Resource,
-    object: &Value,
-    plan: &Plan,
-    around: &Around<'_>,
-) -> Vec<String> {
+pub fn warnings(resource: Resource, object: &Value, plan: &Plan, around: &Around<'_>) -> Vec<String> {
     let settings = around.settings;
     if plan.participation.is_empty() {
         return Vec::new();

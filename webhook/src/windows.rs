@@ -4,7 +4,7 @@
 //! What must stay true: the policies see it as we do, by the two fields that say it; and what could start without its gate is
 //! refused.
 
-use konductor_api::annotations::{CONTAINERS, HOLD, ONCE, WAITER_CONTAINER};
+use konductor_api::annotations::{CONTAINERS, HOLD, HOLD_CONTAINER, ONCE, WAITER_CONTAINER};
 use konductor_api::grammar::Problem;
 use konductor_api::options::Hold;
 use konductor_api::participation::{Kind, PodPlan};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::affinity;
 use crate::containers::Paths;
 use crate::object::{list, name, text};
-use crate::section::Found;
+use crate::section::{Field, Found};
 use crate::waiter::Settings;
 
 const FIELDS: [&[&str]; 2] = [&["os", "name"], &["nodeSelector", "kubernetes.io/os"]];
@@ -82,13 +82,18 @@ pub fn problems(
             "the same on a Job",
         );
     }
-    for (index, container) in list(spec, &["initContainers"]).iter().enumerate() {
-        if name(container) == WAITER_CONTAINER {
-            refuse(
-                path(&format!("initContainers[{index}]")),
-                "the name konductor-wait is reserved, and a Windows pod has no such container",
-                "remove it, or give it another name",
-            );
+    for field in [Field::Init, Field::Apps].map(Field::as_str) {
+        for (index, container) in list(spec, &[field]).iter().enumerate() {
+            if [WAITER_CONTAINER, HOLD_CONTAINER].contains(&name(container)) {
+                refuse(
+                    path(&format!("{field}[{index}]")),
+                    &format!(
+                        "the name {} is reserved, and a Windows pod has no such container",
+                        name(container)
+                    ),
+                    "remove it, or give it another name",
+                );
+            }
         }
     }
     problems

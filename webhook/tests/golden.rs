@@ -17,11 +17,10 @@ use json_patch::{Patch, PatchOperation};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use konductor_webhook::review::Verdict;
-use konductor_webhook::waiter;
 use serde_json::{Value, json};
 use support::between_two_passes;
 use support::corpus::{injected, reviews};
-use support::shown::{shown, usual_waiter};
+use support::shown::{shown, usual_sidecar, usual_volumes, usual_waiter};
 
 #[test]
 fn each_review_gets_the_answer_that_is_written_down() {
@@ -43,10 +42,10 @@ fn each_review_gets_the_answer_that_is_written_down() {
 }
 
 #[test]
-fn the_usual_waiter_and_its_volumes_are_written_down_in_full() {
+fn the_usual_containers_and_their_volumes_are_written_down_in_full() {
     insta::assert_json_snapshot!(
         "the-usual",
-        json!({"container": usual_waiter(), "volumes": waiter::volumes(&konductor_api::participation::PodPlan::default())})
+        json!({"container": usual_waiter(), "sidecar": usual_sidecar(), "volumes": usual_volumes()})
     );
 }
 

@@ -10,7 +10,7 @@ mod support;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use support::{TOKEN_PATH, admitted, between_two_passes, patched, waiter};
+use support::{TOKEN_PATH, admitted, between_two_passes, init_container, patched, waiter};
 
 /// A value under a key, or no such key, or null.
 fn maybe(value: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Option<Value>> {
@@ -70,8 +70,14 @@ const WAYS: [(&str, [&str; 2]); 11] = [
 fn participation() -> impl Strategy<Value = Map<String, Value>> {
     let chosen = prop::sample::subsequence((0..WAYS.len()).collect::<Vec<_>>(), 1..6);
     let options = prop::sample::subsequence(
-        vec![("timeout", "30m"), ("on-busy", "fail"), ("priority", "-3"), ("hold", "scheduling-gate")],
-        0..4,
+        vec![
+            ("timeout", "30m"),
+            ("on-busy", "fail"),
+            ("priority", "-3"),
+            ("hold", "scheduling-gate"),
+            ("sidecar", "always"),
+        ],
+        0..5,
     );
     (chosen, any::<bool>(), options, any::<bool>()).prop_map(|(chosen, second, options, other)| {
         let mut map = Map::new();
@@ -221,6 +227,39 @@ proptest! {
         };
         prop_assert!(place == 0 || is_proxy(&init[place - 1]));
         prop_assert!(!init[place..].iter().any(is_proxy));
+    }
+
+    #[test]
+    fn the_sidecar_stands_right_behind_the_waiter_and_satisfies_the_same(pod in pod()) {
+        let first = patched("pods", &pod);
+        let annotations = first["metadata"]["annotations"].as_object().unwrap();
+        let has = |key: &str| annotations.contains_key(&format!("konductor.io/{key}"));
+        let holds = ["semaphore", "rwmutex-read", "rwmutex-write", "mutex", "lease"].into_iter().any(has);
+        let wanted = has("lease") || has("sidecar") && holds;
+        let sidecar = init_container(&first, "konductor-hold");
+        prop_assert_eq!(sidecar.is_some(), wanted);
+        let volumes = first["spec"]["volumes"].as_array().unwrap();
+        prop_assert_eq!(volumes.iter().any(|volume| volume["name"] == "konductor-session"), wanted);
+        let Some(sidecar) = sidecar else { return Ok(()) };
+        let init = first["spec"]["initContainers"].as_array().unwrap();
+        let place = init.iter().position(|container| container["name"] == "konductor-wait").unwrap();
+        prop_assert_eq!(&init[place + 1]["name"], "konductor-hold");
+        let waiter = waiter(&first);
+        prop_assert_eq!(&sidecar["securityContext"], &waiter["securityContext"]);
+        prop_assert_eq!(&sidecar["resources"], &waiter["resources"]);
+        prop_assert_eq!(&sidecar["image"], &waiter["image"]);
+        prop_assert_eq!(&sidecar["restartPolicy"], "Always");
+        let mounts = sidecar["volumeMounts"].as_array().unwrap();
+        prop_assert!(mounts.iter().all(|mount| mount["readOnly"] == true));
+        prop_assert!(mounts.iter().any(|mount| mount["mountPath"] == TOKEN_PATH));
+
+        // Whatever else is known by then, and however the cluster took it.
+        let mut second = first.clone();
+        between_two_passes(&mut second);
+        for container in second["spec"]["initContainers"].as_array_mut().unwrap() {
+            container.as_object_mut().unwrap().remove("restartPolicyRules");
+        }
+        prop_assert_eq!(admitted("pods", &second).answer.verdict.as_str(), "unchanged");
     }
 
     #[test]

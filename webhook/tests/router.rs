@@ -31,7 +31,12 @@ const DNS_NAME: &str = "konductor-webhook.konductor-system.svc";
 
 fn admissions() -> Arc<Admissions> {
     let metrics = Arc::new(Metrics::default());
-    Arc::new(Admissions { settings: settings(), names: Arc::new(Unknown), metrics, clock: Timestamp::now })
+    Arc::new(Admissions {
+        settings: Arc::new(ArcSwap::from_pointee(settings())),
+        names: Arc::new(Unknown),
+        metrics,
+        clock: Timestamp::now,
+    })
 }
 
 async fn posted(router: Router, body: impl Into<Body>) -> (StatusCode, Value) {

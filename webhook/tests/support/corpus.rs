@@ -36,7 +36,7 @@ pub(crate) fn reviews() -> Vec<Review> {
 }
 
 impl Review {
-    /// Our answer, in a namespace with a gate and a mutex.
+    /// Our answer, in a namespace with a gate and two mutexes, one of them with a ttl.
     pub(crate) fn answer(&self) -> Answer {
         answer(&self.body)
     }
@@ -63,5 +63,5 @@ pub(crate) fn injected() -> impl Iterator<Item = (Review, json_patch::Patch)> {
 }
 
 fn answer(body: &[u8]) -> Answer {
-    admit(body, &settings(), &Existing(&["gate/validation-gate", "mutex/disk"]), now()).answer
+    admit(body, &settings(), &Existing(&["gate/validation-gate", "mutex/disk", "mutex/timed"]), now()).answer
 }

@@ -10,32 +10,34 @@ use jiff::Timestamp;
 use konductor_api::participation::PrimitiveRef;
 use konductor_webhook::admit::{Admission, admit};
 use konductor_webhook::names::Names;
+pub(crate) use konductor_webhook::names::Unknown;
 use konductor_webhook::review::Verdict;
+use konductor_webhook::sidecar::Sessions;
 use konductor_webhook::waiter::Settings;
 use serde_json::{Value, json};
 
 pub(crate) const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Knows only what it is told.
+/// Knows only what it is told. What is called `timed` has a ttl.
 pub(crate) struct Existing(pub(crate) &'static [&'static str]);
 
 impl Names for Existing {
     fn is_missing(&self, _: &str, primitive: &PrimitiveRef) -> bool {
         !self.0.contains(&primitive.to_string().as_str())
     }
-}
 
-/// Knows nothing, so nothing is missing.
-pub(crate) struct Unknown;
-
-impl Names for Unknown {
-    fn is_missing(&self, _: &str, _: &PrimitiveRef) -> bool {
-        false
+    fn has_ttl(&self, namespace: &str, primitive: &PrimitiveRef) -> bool {
+        primitive.name == "timed" && !self.is_missing(namespace, primitive)
     }
 }
 
+/// As a webhook knows its own.
+pub(crate) const CA: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+
 pub(crate) fn settings() -> Settings {
-    Settings::of_chart("localhost/konductor-waiter:0.1.0")
+    let chart = Settings::of_chart("localhost/konductor-waiter:0.1.0");
+    let sessions = chart.sessions.clone().map(|sessions| Sessions { ca: CA.to_owned(), ..sessions });
+    Settings { sessions, ..chart }
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -95,6 +97,9 @@ pub(crate) fn between_two_passes(pod: &mut Value) {
             }
             volume["downwardAPI"]["defaultMode"] = json!(420);
         }
+        if let Some(projected) = volume.get_mut("projected").and_then(Value::as_object_mut) {
+            projected.insert("defaultMode".to_owned(), json!(420));
+        }
     }
     for field in ["initContainers", "containers"] {
         for container in spec[field].as_array_mut().into_iter().flatten() {
@@ -122,6 +127,10 @@ pub(crate) fn between_two_passes(pod: &mut Value) {
 }
 
 pub(crate) fn waiter(pod: &Value) -> &Value {
+    init_container(pod, "konductor-wait").unwrap()
+}
+
+pub(crate) fn init_container<'a>(pod: &'a Value, name: &str) -> Option<&'a Value> {
     let init = pod["spec"]["initContainers"].as_array().unwrap();
-    init.iter().find(|container| container["name"] == "konductor-wait").unwrap()
+    init.iter().find(|container| container["name"] == name)
 }

@@ -1,6 +1,6 @@
 //! An answer as text that a person can review: one line for each operation.
 //!
-//! The waiter and its volumes look nearly the same in each answer. So a snapshot has them in full once, and elsewhere
+//! Waiter and sidecar and their volumes look nearly the same in each answer. So a snapshot has them in full once, and elsewhere
 //! only in what they differ from the usual. Nothing is left out: two answers that differ are shown differently.
 
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use json_patch::{Patch, PatchOperation};
 use konductor_api::participation::PodPlan;
 use konductor_webhook::review::{Answer, Verdict};
-use konductor_webhook::waiter;
+use konductor_webhook::{sidecar, waiter};
 use serde_json::{Value, json};
 
 use super::settings;
@@ -17,6 +17,12 @@ use super::settings;
 pub(crate) fn usual_waiter() -> Value {
     let plan = PodPlan { pod: "v1 mutex=database-migration".parse().unwrap(), ..PodPlan::default() };
     waiter::container(&settings(), &plan, &json!({}))
+}
+
+/// The sidecar of the same pod.
+pub(crate) fn usual_sidecar() -> Value {
+    let settings = settings();
+    sidecar::container(&settings, settings.sessions.as_ref().unwrap(), &json!({}))
 }
 
 /// The answer.
@@ -57,16 +63,22 @@ fn operations(patch: &Patch) -> String {
 
 /// On one line, or in what it differs from the usual.
 fn value(value: &Value) -> String {
-    let usual = usual_waiter();
-    if value["name"] == usual["name"] {
-        let mut differences = Vec::new();
-        compare(&usual, value, "", &mut differences);
-        return format!("the usual waiter{}", differences.concat());
+    for (usual, what) in [(usual_waiter(), "waiter"), (usual_sidecar(), "sidecar")] {
+        if value["name"] == usual["name"] {
+            let mut differences = Vec::new();
+            compare(&usual, value, "", &mut differences);
+            return format!("the usual {what}{}", differences.concat());
+        }
     }
-    if let Some(index) = waiter::volumes(&PodPlan::default()).iter().position(|usual| usual == value) {
-        return format!("the usual volume {}", waiter::volumes(&PodPlan::default())[index]["name"]);
+    if usual_volumes().contains(value) {
+        return format!("the usual volume {}", value["name"]);
     }
     value.to_string()
+}
+
+/// Those of the waiter, and that of the sidecar.
+pub(crate) fn usual_volumes() -> Vec<Value> {
+    waiter::volumes(&PodPlan::default()).into_iter().chain([sidecar::volume()]).collect()
 }
 
 fn compare(usual: &Value, found: &Value, path: &str, differences: &mut Vec<String>) {
