@@ -1,13 +1,15 @@
 //! Injection without a cluster: what the webhook would make of a manifest.
 //!
 //! Pure, and the webhook's own code. What must stay true: what is shown is what would be admitted, but for what only the
-//! moment of admission can say (the queue stamp); what is not changed says why.
+//! moment of admission can say (the queue stamp) or the cluster (by which CA a sidecar knows whom it speaks to); what is
+//! not changed says why.
 
 use jiff::Timestamp;
-use konductor_api::annotations::QUEUED;
+use konductor_api::annotations::{HOLD_CONTAINER, QUEUED};
 use konductor_api::grammar::Problem;
 use konductor_webhook::patch::patch;
 use konductor_webhook::plan::Becomes;
+use konductor_webhook::sidecar::SESSION_VOLUME;
 use konductor_webhook::waiter::Settings;
 use serde_json::Value;
 
@@ -65,7 +67,7 @@ pub fn inject(object: &Value, settings: &Settings, now: Timestamp) -> Injected {
         let prefix: String = workload.at.iter().flat_map(|field| [field, "."]).collect();
         Problem { path: format!("{prefix}{}", problem.path), ..problem }
     };
-    let plan = match workload.plan(part, settings, now) {
+    let mut plan = match workload.plan(part, settings, now) {
         Ok(plan) => plan,
         Err(problems) => return Injected::Refused(problems.into_iter().map(prefixed).collect()),
     };
@@ -74,6 +76,7 @@ pub fn inject(object: &Value, settings: &Settings, now: Timestamp) -> Injected {
         Becomes::OptedOut => return Injected::Skipped(Why::OptedOut),
         _ => {}
     }
+    let left_out = leave_out_the_sidecar(&mut plan.becomes, settings);
     let before = part.clone();
     let applied = patch(part, &plan.becomes).map_err(|error| error.to_string());
     let applied =
@@ -93,7 +96,20 @@ pub fn inject(object: &Value, settings: &Settings, now: Timestamp) -> Injected {
     if *part == before {
         return Injected::Skipped(Why::Already);
     }
-    Injected::Changed { plan: plan.participation.to_string(), object }
+    let later =
+        if left_out { format!("; {HOLD_CONTAINER} is added when it is admitted") } else { String::new() };
+    Injected::Changed { plan: format!("{}{later}", plan.participation), object }
+}
+
+/// A sidecar that trusts nobody would end its pod. Where it stands already it stays, and the webhook adds it where it is
+/// wanted.
+fn leave_out_the_sidecar(becomes: &mut Becomes, settings: &Settings) -> bool {
+    let Becomes::Pod { injection, .. } = becomes else { return false };
+    if settings.sessions.as_ref().is_some_and(|sessions| !sessions.ca.is_empty()) {
+        return false;
+    }
+    injection.volumes.retain(|volume| volume["name"] != SESSION_VOLUME);
+    injection.sidecar.take().is_some()
 }
 
 #[cfg(test)]
@@ -125,6 +141,17 @@ mod tests {
         let template = &object["spec"]["template"];
         assert_eq!(template["spec"]["initContainers"][0]["name"], "konductor-wait");
         assert!(template["metadata"]["annotations"].get(QUEUED).is_none());
+        assert_eq!(injected(&object), Injected::Skipped(Why::Already));
+    }
+
+    #[test]
+    fn a_sidecar_that_would_trust_nobody_is_left_to_the_webhook() {
+        let lease = deployment(&json!({"konductor.io/lease": "daily"}));
+        let Injected::Changed { object, plan } = injected(&lease) else { panic!("it should be changed") };
+        assert_eq!(plan, "lease/daily; konductor-hold is added when it is admitted");
+        let spec = &object["spec"]["template"]["spec"];
+        assert_eq!(spec["initContainers"].as_array().unwrap().len(), 1);
+        assert!(!spec.to_string().contains("konductor-session"));
         assert_eq!(injected(&object), Injected::Skipped(Why::Already));
     }
 

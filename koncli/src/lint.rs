@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use konductor_api::grammar::Problem;
 use konductor_api::participation::{Kind, PodPlan, PrimitiveRef, Role};
-use konductor_webhook::names::Names;
+use konductor_webhook::names::{Around, Unknown};
 use konductor_webhook::review::Resource;
 use konductor_webhook::waiter::Settings;
 use konductor_webhook::{template, warnings};
@@ -28,15 +28,6 @@ struct Folder<'a> {
     defined: BTreeMap<PrimitiveRef, &'a Manifest>,
     /// Workloads, with what they take part in.
     workloads: Vec<(&'a Manifest, PodPlan)>,
-}
-
-/// Nothing is said here of what is missing: [`Folder::undefined`] knows the names that are there.
-struct NoNames;
-
-impl Names for NoNames {
-    fn is_missing(&self, _: &str, _: &PrimitiveRef) -> bool {
-        false
-    }
 }
 
 /// Everything that is found, in the order of the files.
@@ -82,13 +73,15 @@ fn alone(object: &Value, settings: &Settings, now: Timestamp) -> Alone {
     let part = object.pointer(&workload.pointer()).unwrap_or(&Value::Null);
     let planned = workload.plan(part, settings, now);
     let participation = planned.as_ref().ok().map(|plan| plan.participation.clone());
+    // Nothing is said here of what is missing: `Folder::undefined` knows the names that are there.
+    let around = Around { settings, names: &Unknown, namespace, now };
     let (problems, said) = match (resource, planned) {
         (Resource::Pods | Resource::Jobs, Ok(plan)) => {
-            (Vec::new(), warnings::warnings(resource, namespace, object, &plan, settings, &NoNames))
+            (Vec::new(), warnings::warnings(resource, object, &plan, &around))
         }
         (Resource::Pods | Resource::Jobs, Err(problems)) => (problems, Vec::new()),
         _ => {
-            let checked = template::check(resource, namespace, object, None, settings, &NoNames, now);
+            let checked = template::check(resource, object, None, &around);
             (checked.problems, checked.warnings)
         }
     };

@@ -4,7 +4,7 @@
 //! among them, stays.
 
 use konductor_api::annotations::{
-    FINALIZER, JOB_PLAN, PARTICIPANT_LABEL, QUEUED, SCHEDULING_GATE, SUSPENDED, TOKEN_PREFIX,
+    FINALIZER, HOLD_CONTAINER, JOB_PLAN, PARTICIPANT_LABEL, QUEUED, SCHEDULING_GATE, SUSPENDED, TOKEN_PREFIX,
     WAITER_CONTAINER, is_operators,
 };
 use konductor_webhook::once;
@@ -48,7 +48,9 @@ fn clean_metadata(part: &mut Value) {
 fn clean_pods(part: &mut Value) {
     let Some(spec) = part.get_mut("spec").and_then(Value::as_object_mut) else { return };
     let name = |item: &Value| item["name"].as_str().unwrap_or_default().to_owned();
-    retain_items(spec, "initContainers", |item| name(item) != WAITER_CONTAINER);
+    retain_items(spec, "initContainers", |item| {
+        ![WAITER_CONTAINER, HOLD_CONTAINER].contains(&name(item).as_str())
+    });
     retain_items(spec, "volumes", |item| !is_reserved_volume(&name(item)));
     retain_items(spec, "schedulingGates", |item| name(item) != SCHEDULING_GATE);
     for field in ["initContainers", "containers"] {
@@ -101,7 +103,10 @@ mod tests {
     use crate::inject::{Injected, inject};
 
     fn there_and_back(object: &Value) -> Value {
-        let settings = Settings::of_chart("waiter");
+        let mut settings = Settings::of_chart("waiter");
+        if let Some(sessions) = &mut settings.sessions {
+            sessions.ca = "-----BEGIN CERTIFICATE-----".to_owned();
+        }
         let Injected::Changed { object, .. } = inject(object, &settings, Timestamp::UNIX_EPOCH) else {
             panic!("it should be changed")
         };
@@ -115,6 +120,9 @@ mod tests {
     #[case::a_pod_that_runs_once(json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "p", "annotations": {"konductor.io/once": "seed"}},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "command": ["./seed", "-v"]}]}}))]
+    #[case::a_pod_with_a_sidecar(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "annotations": {"konductor.io/lease": "daily"}},
+        "spec": {"containers": [{"name": "main"}], "volumes": [{"name": "data"}]}}))]
     #[case::a_job_that_waits_suspended(json!({"apiVersion": "batch/v1", "kind": "Job",
         "metadata": {"name": "j", "annotations": {"konductor.io/mutex": "db", "konductor.io/hold": "suspend"}},
         "spec": {"template": {"spec": {"containers": [{"name": "main"}]}}}}))]

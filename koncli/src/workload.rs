@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use konductor_api::grammar::Problem;
+use konductor_webhook::names::{Around, Unknown};
 use konductor_webhook::plan::{self, Plan};
 use konductor_webhook::review::Resource;
 use konductor_webhook::waiter::Settings;
@@ -47,9 +48,10 @@ impl Workload {
         settings: &Settings,
         now: Timestamp,
     ) -> Result<Plan, Vec<Problem>> {
+        let around = Around { settings, names: &Unknown, namespace: "", now };
         match self.resource {
-            Resource::Jobs | Resource::CronJobs => plan::job(part, settings, now),
-            _ => plan::pod(part, settings, now),
+            Resource::Jobs | Resource::CronJobs => plan::job(part, &around),
+            _ => plan::pod(part, &around),
         }
     }
 }

@@ -63,7 +63,7 @@ async fn serve() {
     )
     .unwrap();
     println!("{}", serde_json::json!({"port": port, "root": root}));
-    let settings = Settings::of_chart("localhost/konductor-waiter:0.1.0");
+    let settings = Arc::new(ArcSwap::from_pointee(Settings::of_chart("localhost/konductor-waiter:0.1.0")));
     let admissions =
         Admissions { settings, names: Arc::new(Everything), metrics: Arc::default(), clock: Timestamp::now };
     serve_admission(listener, &serving, Arc::new(admissions), CancellationToken::new(), Duration::ZERO)

@@ -92,7 +92,6 @@ pub fn refused(
     path: &str,
 ) -> Option<Problem> {
     let reason = match asked {
-        Sidecar::Auto | Sidecar::Never => return None,
         Sidecar::Always if settings.sessions.is_none() => {
             "in this installation nobody listens to a sidecar (chart value controller.sessions.enabled)"
         }
@@ -101,7 +100,7 @@ pub fn refused(
             "what is held for an init container is given back when that has ended, and the sidecar would start the whole \
              pod again for it"
         }
-        Sidecar::Always => return None,
+        Sidecar::Auto | Sidecar::Always | Sidecar::Never => return None,
     };
     Some(Problem {
         path: format!("{path}[{SIDECAR}]"),
