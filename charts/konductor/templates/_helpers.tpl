@@ -24,6 +24,52 @@
 {{ include "konductor.fullname" . }}-ca
 {{- end -}}
 
+{{- define "konductor.sessionsName" -}}
+{{ include "konductor.fullname" . }}-sessions
+{{- end -}}
+
+{{/* Where cert-manager puts the certificate of the sessions. */}}
+{{- define "konductor.sessionsTlsSecretName" -}}
+{{ include "konductor.sessionsName" . }}-tls
+{{- end -}}
+
+{{/* A spec of a Certificate for a Service: (dict "root" $ "name" "konductor-webhook" "secret" "konductor-webhook-tls") */}}
+{{- define "konductor.servingCertificate" -}}
+{{- $service := printf "%s.%s" .name .root.Release.Namespace -}}
+secretName: {{ .secret }}
+duration: {{ .root.Values.webhook.certManager.duration }}
+dnsNames:
+  - {{ $service }}.svc
+  - {{ $service }}.svc.cluster.local
+  - {{ $service }}
+  - {{ .name }}
+usages: [digital signature, server auth]
+privateKey: {algorithm: ECDSA, size: 256, rotationPolicy: Always}
+issuerRef:
+  {{- with .root.Values.webhook.certManager.issuerRef }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
+  {kind: Issuer, name: {{ include "konductor.webhookName" .root }}-ca}
+  {{- end }}
+{{- end -}}
+
+{{/* Replicas keep apart from each other where they can: (dict "root" $ "component" "webhook" "affinity" .Values.webhook.affinity) */}}
+{{- define "konductor.affinity" -}}
+affinity:
+  {{- if .affinity }}
+  {{- toYaml .affinity | nindent 2 }}
+  {{- else }}
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels:
+              {{- include "konductor.selectorLabels" . | nindent 14 }}
+  {{- end }}
+{{- end -}}
+
 {{/* Where cert-manager puts the webhook's certificate. */}}
 {{- define "konductor.tlsSecretName" -}}
 {{ include "konductor.webhookName" . }}-tls

@@ -12,12 +12,21 @@ use serde_json::Value;
 use crate::images::root;
 
 /// Combinations that must render.
-const GOOD: [&[&str]; 14] = [
+const GOOD: [&[&str]; 19] = [
     &[],
     &["crds.install=false"],
     &["crds.keep=false"],
     &["controller.holds.schedulingGate=false"],
     &["controller.holds.suspend=false"],
+    &["controller.holds.ttl=false"],
+    &["controller.sessions.enabled=false"],
+    &["controller.sessions.enabled=false", "webhook.certManager.enabled=true"],
+    &["controller.sessions.bindAddress=:10444", "controller.sessions.fence=never"],
+    &[
+        "controller.replicas=1",
+        "controller.podDisruptionBudget.enabled=false",
+        "controller.affinity.nodeAffinity.a=b",
+    ],
     &["webhook.checkTemplates=false"],
     &["webhook.certManager.enabled=true"],
     &["webhook.certManager.enabled=true", "webhook.certManager.issuerRef.name=ca"],
@@ -40,7 +49,7 @@ const GOOD: [&[&str]; 14] = [
 ];
 
 /// Values that must be refused.
-const BAD: [&str; 9] = [
+const BAD: [&str; 12] = [
     "webhok.replicas=1",
     "webhook.replicas=-1",
     "webhook.port=0",
@@ -49,6 +58,9 @@ const BAD: [&str; 9] = [
     "controller.args.logLevel=loud",
     "controller.holds.schedulingGate=perhaps",
     "controller.holds.suspend=now",
+    "controller.holds.ttl=5m",
+    "controller.sessions.fence=perhaps",
+    "controller.sessions.bindAddress=here",
     "webhook.certManager.duration=soon",
 ];
 
@@ -62,6 +74,7 @@ pub(super) fn check(helm: &Path) -> Result<()> {
         for wanted in ["Deployment", "MutatingWebhookConfiguration", "ValidatingAdmissionPolicy"] {
             ensure!(kinds.iter().any(|kind| kind == wanted), "the chart with {values:?} has no {wanted}");
         }
+        sessions(&text, values).with_context(|| format!("the chart with {values:?}"))?;
         let definitions = kinds.iter().any(|kind| kind == "CustomResourceDefinition");
         ensure!(
             definitions != values.contains(&"crds.install=false"),
@@ -80,6 +93,30 @@ pub(super) fn check(helm: &Path) -> Result<()> {
             "the chart takes {value}, which values.schema.json should refuse"
         );
     }
+    Ok(())
+}
+
+/// Who is to be told where to renew, and who listens there, are told the same.
+fn sessions(text: &str, values: &[&str]) -> Result<()> {
+    let enabled = !values.contains(&"controller.sessions.enabled=false");
+    let fullname = if values.contains(&"fullnameOverride=k") { "k" } else { "konductor" };
+    for wanted in [
+        format!("--sessions={fullname}-sessions.konductor-system.svc:443"),
+        format!("--sessions-service={fullname}-sessions"),
+        "- --sessions-bind-address=:".to_owned(),
+        "targetPort: sessions".to_owned(),
+        "resources: [tokenreviews]".to_owned(),
+    ] {
+        ensure!(
+            text.contains(&wanted) == enabled,
+            "{wanted} is there although it should not be, or is missing"
+        );
+    }
+    let mounted = enabled && values.contains(&"webhook.certManager.enabled=true");
+    ensure!(
+        text.contains("--sessions-tls-directory=/sessions-tls") == mounted,
+        "whose certificates are they?"
+    );
     Ok(())
 }
 

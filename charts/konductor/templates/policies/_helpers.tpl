@@ -16,7 +16,7 @@
 
 {{/* What only the operator writes, in a map of that name. */}}
 {{- define "konductor.cel.forged" -}}
-{{ . }}.exists(k, k == 'konductor.io/grant' || k == 'konductor.io/nudged' || k.startsWith('konductor.io/token-'))
+{{ . }}.exists(k, k == 'konductor.io/grant' || k == 'konductor.io/nudged' || k == 'konductor.io/renewed' || k.startsWith('konductor.io/token-'))
 {{- end -}}
 
 {{/* Our keys are the same in two maps: (list "variables.now" "variables.was") */}}
