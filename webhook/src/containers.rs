@@ -79,7 +79,7 @@ pub fn inject(
         problems.push(found);
         Found::default()
     });
-    let wanted = sidecar::wanted(plan, &section, list(spec, &[Field::Apps.as_str()]).len(), around);
+    let wanted = sidecar::wanted(plan, spec, &section, around);
     let ours = Ours {
         waiter: waiter::container(settings, plan, spec),
         sidecar: match &settings.sessions {

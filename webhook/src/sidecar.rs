@@ -8,7 +8,8 @@
 //!
 //! **A pod that starts again as a whole is released when all of it has ended** (P1): that its critical containers have
 //! ended does not say that they stay so. So who would give something back earlier than the pod's end (a section of one
-//! init container, or of some of the containers) gets no sidecar by itself.
+//! init container, or of some of the containers) gets no sidecar by itself. Neither does who could not find the operator:
+//! it goes by the name of a Service, and not every pod asks the cluster's DNS.
 
 use konductor_api::annotations::{AUDIENCE, HOLD_CONTAINER, SIDECAR};
 use konductor_api::grammar::Problem;
@@ -17,7 +18,7 @@ use konductor_api::participation::{Kind, PodPlan};
 use serde_json::{Value, json};
 
 use crate::names::Around;
-use crate::object::{list, name};
+use crate::object::{at, list, name, text};
 use crate::section::{Field, Found};
 use crate::waiter::{self, Settings};
 use crate::windows;
@@ -58,8 +59,30 @@ pub enum Wanted {
 
 // ----------------------------------------------------------------------------------------------- who gets one
 
-/// Does a pod with that plan and that section, of so many app containers, get one?
-pub fn wanted(plan: &PodPlan, section: &Found, apps: usize, around: &Around<'_>) -> Wanted {
+/// How a pod comes by the address of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dns {
+    /// The cluster tells it.
+    Cluster,
+    /// Somebody whom its owner names; who knows.
+    Own,
+    /// Its node's does not know Services.
+    Node,
+}
+
+fn dns(spec: &Value) -> Dns {
+    let of_the_node = at(spec, &["hostNetwork"]) == Some(&Value::Bool(true));
+    match text(spec, &["dnsPolicy"]) {
+        Some("None") => Dns::Own,
+        Some("Default") => Dns::Node,
+        Some("ClusterFirstWithHostNet") => Dns::Cluster,
+        _ if of_the_node => Dns::Node,
+        _ => Dns::Cluster,
+    }
+}
+
+/// Does a pod with that plan, that spec and that section get one?
+pub fn wanted(plan: &PodPlan, spec: &Value, section: &Found, around: &Around<'_>) -> Wanted {
     if around.settings.sessions.is_none() {
         return Wanted::No("in this installation nobody listens to it");
     }
@@ -72,13 +95,17 @@ pub fn wanted(plan: &PodPlan, section: &Found, apps: usize, around: &Around<'_>)
     if section.init().is_some() {
         return Wanted::No("what it holds is for an init container");
     }
+    let apps = list(spec, &[Field::Apps.as_str()]).len();
     let of_the_whole_pod = section.field == Field::Apps && section.places.len() == apps;
     let lasts = |entry: konductor_api::participation::Entry<'_>| {
         entry.primitive.kind == Kind::Lease || around.names.has_ttl(around.namespace, entry.primitive)
     };
     match plan.sidecar {
+        _ if dns(spec) == Dns::Node => Wanted::IfThere,
         Sidecar::Always => Wanted::Yes,
-        _ if of_the_whole_pod && plan.holds_that_may_be_lost().any(lasts) => Wanted::Yes,
+        _ if of_the_whole_pod && dns(spec) == Dns::Cluster && plan.holds_that_may_be_lost().any(lasts) => {
+            Wanted::Yes
+        }
         _ => Wanted::IfThere,
     }
 }
@@ -99,6 +126,10 @@ pub fn refused(
         Sidecar::Always if section.init().is_some() => {
             "what is held for an init container is given back when that has ended, and the sidecar would start the whole \
              pod again for it"
+        }
+        Sidecar::Always if dns(spec) == Dns::Node => {
+            "the pod asks its node's DNS, which does not know the Service by which a sidecar finds the operator (spec.hostNetwork \
+             goes with spec.dnsPolicy: ClusterFirstWithHostNet)"
         }
         Sidecar::Auto | Sidecar::Always | Sidecar::Never => return None,
     };
@@ -204,6 +235,10 @@ mod tests {
 
     const WHOLE: [usize; 2] = [0, 1];
 
+    fn two_apps() -> Value {
+        json!({"containers": [{"name": "a"}, {"name": "b"}]})
+    }
+
     #[rstest]
     #[case::a_lease("v1 lease=l", Sidecar::Auto, Wanted::Yes)]
     #[case::a_mutex_with_a_ttl("v1 mutex=lasts", Sidecar::Auto, Wanted::Yes)]
@@ -225,7 +260,7 @@ mod tests {
     ) {
         let (settings, names) = (Settings::usual(), Knows(&["mutex/lasts", "rwmutex/lasts"]));
         let section = Found { field: Field::Apps, places: WHOLE.to_vec() };
-        assert_eq!(wanted(&plan(set, asked), &section, 2, &around(&settings, &names)), expected);
+        assert_eq!(wanted(&plan(set, asked), &two_apps(), &section, &around(&settings, &names)), expected);
     }
 
     #[test]
@@ -233,7 +268,7 @@ mod tests {
         let (settings, names) = (Settings::usual(), Knows(&[]));
         let of = |field, places: &[usize], asked| {
             let section = Found { field, places: places.to_vec() };
-            wanted(&plan("v1 lease=l", asked), &section, 2, &around(&settings, &names))
+            wanted(&plan("v1 lease=l", asked), &two_apps(), &section, &around(&settings, &names))
         };
         assert_eq!(of(Field::Apps, &[1], Sidecar::Auto), Wanted::IfThere);
         assert_eq!(of(Field::Apps, &[1], Sidecar::Always), Wanted::Yes);
@@ -242,8 +277,32 @@ mod tests {
         }
         let nowhere = Settings { sessions: None, ..Settings::usual() };
         let section = Found { field: Field::Apps, places: WHOLE.to_vec() };
-        let found = wanted(&plan("v1 lease=l", Sidecar::Auto), &section, 2, &around(&nowhere, &names));
+        let found =
+            wanted(&plan("v1 lease=l", Sidecar::Auto), &two_apps(), &section, &around(&nowhere, &names));
         assert!(matches!(found, Wanted::No(_)));
+    }
+
+    #[rstest]
+    #[case::usual(json!({}), Wanted::Yes, Wanted::Yes)]
+    #[case::said_in_full(json!({"dnsPolicy": "ClusterFirst"}), Wanted::Yes, Wanted::Yes)]
+    #[case::of_the_node(json!({"hostNetwork": true, "dnsPolicy": "ClusterFirst"}), Wanted::IfThere, Wanted::IfThere)]
+    #[case::of_the_node_with_services(json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}), Wanted::Yes, Wanted::Yes)]
+    #[case::of_the_nodes_dns(json!({"dnsPolicy": "Default"}), Wanted::IfThere, Wanted::IfThere)]
+    #[case::of_its_own(json!({"dnsPolicy": "None"}), Wanted::IfThere, Wanted::Yes)]
+    fn who_could_not_find_the_operator_gets_none_by_itself(
+        #[case] mut spec: Value,
+        #[case] by_itself: Wanted,
+        #[case] asked_for: Wanted,
+    ) {
+        spec["containers"] = json!([{"name": "main"}]);
+        let (settings, names) = (Settings::usual(), Knows(&[]));
+        let section = Found { field: Field::Apps, places: vec![0] };
+        for (asked, expected) in [(Sidecar::Auto, by_itself), (Sidecar::Always, asked_for)] {
+            let found = wanted(&plan("v1 lease=l", asked), &spec, &section, &around(&settings, &names));
+            assert_eq!(found, expected);
+            let refused = refused(asked, &spec, &section, &settings, "p").is_some();
+            assert_eq!(refused, asked == Sidecar::Always && expected == Wanted::IfThere);
+        }
     }
 
     #[test]
