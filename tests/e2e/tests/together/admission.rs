@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use konductor_api::annotations::{
-    FINALIZER, GATE, GRANT, INJECT, JOB_PLAN, MUTEX, PARTICIPANT_LABEL, QUEUED, WAITER_CONTAINER,
+    FINALIZER, GATE, GRANT, HOLD_CONTAINER, INJECT, JOB_PLAN, MUTEX, PARTICIPANT_LABEL, QUEUED, RENEWED,
+    SIDECAR, WAITER_CONTAINER,
 };
 use konductor_api::conditions::{GRANTED, reason};
 use konductor_api::mutex::Mutex;
@@ -35,7 +36,8 @@ async fn bad_annotations_are_refused_with_path_reason_and_example() {
             ("konductor.io/mutx", "db", "did you mean konductor.io/mutex"),
             ("konductor.io/Gate", "ready", "konductor.io/gate"),
             ("konductor.io/flag", "db", "unknown annotation"),
-            ("konductor.io/sidecar", "auto", "this version"),
+            ("konductor.io/release", "terminal", "this version"),
+            (SIDECAR, "sometimes", "none of auto, always, never"),
             (MUTEX, "", "empty"),
             (MUTEX, "a,,b", "name 2 of 3 is empty"),
             (MUTEX, "Data_Base", "Data_Base"),
@@ -161,6 +163,12 @@ async fn a_holder_and_a_waiter(namespace: &Namespace) -> Result<(Pod, Pod)> {
     Ok((holder, waiter))
 }
 
+/// A pod that waits, with a sidecar that has not started.
+async fn a_guarded_one(namespace: &Namespace) -> Result<Pod> {
+    pod("guarded").mutex("nowhere").annotated(SIDECAR, "always").create(namespace).await?;
+    until_pod(namespace, "guarded", "waiting", is_waiting).await
+}
+
 /// Patches a pod, or a subresource of it, which must be refused; returns the words.
 async fn refuses_patch(namespace: &Namespace, pod: &Pod, subresource: &str, patch: Value) -> Result<String> {
     let (api, name, parameters) = (namespace.api::<Pod>(), pod.name_any(), PatchParams::default());
@@ -184,13 +192,15 @@ async fn nobody_can_forge_a_grant() {
             .and_then(|status| status.state.as_ref()?.running.as_ref()?.started_at.clone())
             .context("no start")?;
         let go = format!("v1 {uid} 1 {} go", started.0);
-        let forged = json!({"metadata": {"annotations": {GRANT: go}}});
-        for subresource in ["", "status"] {
-            let refused = refuses_patch(namespace, &waiter, subresource, forged.clone()).await?;
-            assert!(refused.contains("only Konductor writes grants"), "{refused}");
+        for (key, value) in [(GRANT, go.as_str()), (RENEWED, "1 1")] {
+            let forged = json!({"metadata": {"annotations": {key: value}}});
+            for subresource in ["", "status"] {
+                let refused = refuses_patch(namespace, &waiter, subresource, forged.clone()).await?;
+                assert!(refused.contains("only Konductor writes grants"), "{refused}");
+            }
+            let refused = pod("granted").mutex("db").annotated(key, value).is_refused(namespace).await?;
+            assert!(refused.contains(key), "{refused}");
         }
-        let refused = pod("granted").mutex("db").annotated(GRANT, &go).is_refused(namespace).await?;
-        assert!(refused.contains(GRANT), "{refused}");
 
         // A Binding's annotations land on the pod.
         pod("unbound").mutex("db").pod("schedulerName", json!("nobody")).create(namespace).await?;
@@ -216,14 +226,15 @@ async fn nobody_can_forge_a_grant() {
 async fn what_keeps_a_pod_in_its_place_cannot_be_changed() {
     in_namespace("fixed", async |namespace| {
         let (holder, waiter) = a_holder_and_a_waiter(namespace).await?;
-        let image =
-            json!({"spec": {"initContainers": [{"name": WAITER_CONTAINER, "image": "busybox:1.36"}]}});
+        let guarded = a_guarded_one(namespace).await?;
+        let image = |of: &str| json!({"spec": {"initContainers": [{"name": of, "image": "busybox:1.36"}]}});
         let finalizer = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
         let label = json!({"metadata": {"labels": {PARTICIPANT_LABEL: null}}});
         let stamp = json!({"metadata": {"annotations": {QUEUED: "2020-01-01T00:00:00.000000Z"}}});
         let name = json!({"metadata": {"annotations": {MUTEX: null}}});
         for (pod, patch, words) in [
-            (&waiter, image, "the image of the init container konductor-wait"),
+            (&waiter, image(WAITER_CONTAINER), "the image of the init container konductor-wait"),
+            (&guarded, image(HOLD_CONTAINER), "and that of konductor-hold, is fixed"),
             (&holder, finalizer, "the finalizer konductor.io/hold"),
             (&waiter, label, "the label konductor.io/participant"),
             (&waiter, stamp, "are fixed once it exists"),
@@ -304,9 +315,12 @@ async fn a_debugging_container_may_look_but_not_where_the_waiter_keeps_its_thing
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }]}})
         };
-        for volume in ["konductor-state", "konductor-grant"] {
+        let guarded = a_guarded_one(namespace).await?;
+        for (pod, volume) in
+            [(&waiter, "konductor-state"), (&waiter, "konductor-grant"), (&guarded, "konductor-session")]
+        {
             let mounts = json!([{"name": volume, "mountPath": "/x"}]);
-            let refused = refuses_patch(namespace, &waiter, "ephemeralcontainers", debugger(mounts)).await?;
+            let refused = refuses_patch(namespace, pod, "ephemeralcontainers", debugger(mounts)).await?;
             assert!(refused.contains("a debugging container could write there"), "{refused}");
         }
         let change = Patch::Strategic(debugger(json!([])));

@@ -124,6 +124,9 @@ async fn nobody_but_konductor_lifts_the_gate_and_konductor_does_nothing_else() {
             let said = as_operator(patch).await?;
             assert!(!said.success && said.err.contains(words), "{words:?} is not in {:?}", said.err);
         }
+        let said = kubectl_with(namespace.name(), &[OPERATOR, "delete", "pod", "gated"], "").await?;
+        let words = "only after it has withdrawn the pod's grant";
+        assert!(!said.success && said.err.contains(words), "{words:?} is not in {:?}", said.err);
         // It may lift its gate; and that starts nothing.
         let lift = r#"{"spec":{"schedulingGates":[{"$patch":"delete","name":"konductor.io/hold"}]}}"#;
         let said = as_operator(lift).await?;
