@@ -28,8 +28,9 @@ pub const SESSION_VOLUME: &str = "konductor-session";
 
 const SESSION_DIRECTORY: &str = "/konductor-session";
 const BINARY: &str = "/konductor-hold";
-/// With that it ends when the hold is lost, or may be: see `hold::FENCED` in `konductor-waiter`.
-const FENCED: u8 = 97;
+/// With these it ends when it was asked to, or cannot begin; with any other it has fenced, or was killed and has taken its
+/// deadline with it.
+const NOT_FENCED: [u8; 2] = [0, 2];
 /// The least that there is. The kubelet renews the file after four fifths of it.
 const TOKEN_SECONDS: u32 = 600;
 const CA: &str = "KONDUCTOR_SESSIONS_CA";
@@ -167,7 +168,7 @@ pub fn container(settings: &Settings, sessions: &Sessions, spec: &Value) -> Valu
 
 /// The kubelet starts the whole pod again.
 fn rules() -> Value {
-    json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [FENCED]}}])
+    json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": NOT_FENCED}}])
 }
 
 /// The volume with its token.
