@@ -134,8 +134,13 @@ impl Machine {
         self.worker.boot_id()
     }
 
-    /// How far the pod, which [`COUNTS_ALOUD`], has come, by what is on the machine's disk.
+    /// How far the pod, which [`COUNTS_ALOUD`], has come.
     pub async fn count(&self, namespace: &Namespace, pod: &str) -> Result<u64> {
+        self.last_words(namespace, pod).await?.parse().context("no number")
+    }
+
+    /// The last word that the pod has said, by what is on the machine's disk.
+    pub async fn last_words(&self, namespace: &Namespace, pod: &str) -> Result<String> {
         let files = format!("/var/log/pods/{}_{pod}_*/{MAIN}", namespace.name());
         let mut command = self.worker.command("sh")?;
         // The last line may be half there.
@@ -143,7 +148,7 @@ impl Machine {
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        line.split_whitespace().last().context("it has said nothing")?.parse().context("no number")
+        Ok(line.split_whitespace().last().context("it has said nothing")?.to_owned())
     }
 
     async fn does(&self, what: impl FnOnce(&Worker) -> Result<()> + Send + 'static) -> Result<()> {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use konductor_api::annotations::MUTEX;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -67,6 +68,19 @@ pub async fn pods(client: &Client, component: Component) -> Result<Vec<Pod>> {
         format!("app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component={}", component.label());
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     Ok(api.list(&ListParams::default().labels(&labels)).await?.items)
+}
+
+/// The pod of the operator that works while the others stand by.
+pub async fn leader(client: &Client) -> Result<Pod> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    wait::until_some("somebody leads", async || {
+        let lease = leases.get_opt(Component::Operator.deployment()).await?;
+        let identity = lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default();
+        let name = identity.split('_').next().unwrap_or_default();
+        if name.is_empty() { Ok(None) } else { Ok(pods.get_opt(name).await?) }
+    })
+    .await
 }
 
 /// How many requests the webhook has answered since it started, all replicas together.

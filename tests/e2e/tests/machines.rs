@@ -12,3 +12,5 @@ mod pair;
 mod power;
 #[path = "machines/removed.rs"]
 mod removed;
+#[path = "machines/silence.rs"]
+mod silence;

@@ -23,6 +23,10 @@ use serde_json::json;
 
 /// How often it is killed; then the rest may run in peace.
 const KILLS: usize = 10;
+/// As the chart has it.
+const REPLICAS: i32 = 2;
+/// From the death of the replica that leads to the grant by the other one.
+const FAIL_OVER: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
@@ -115,7 +119,7 @@ async fn what_ends_while_it_is_away_is_acted_on_when_it_is_back() {
         // An annotated Job can still be created; it waits too.
         job("late").gate("ready").create(namespace).await?;
 
-        product::scale(namespace.client(), Component::Operator, 1).await?;
+        product::scale(namespace.client(), Component::Operator, REPLICAS).await?;
         for name in ["next", "gated"] {
             until_pod(namespace, name, "through", has_succeeded).await?;
         }
@@ -135,8 +139,44 @@ async fn a_job_that_fails_while_it_is_away_fails_those_who_wait_when_it_is_back(
         job("data").runs("exit 1").create(namespace).await?;
         let jobs = namespace.api::<Job>();
         wait::until(&jobs, "data", "Failed", |job| has_condition(job, "Failed")).await?;
-        product::scale(namespace.client(), Component::Operator, 1).await?;
+        product::scale(namespace.client(), Component::Operator, REPLICAS).await?;
         wait::until(&jobs, "train", "Failed", |job| has_condition(job, "Failed")).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_replica_that_stands_by_takes_over_within_seconds_and_nobody_who_runs_notices() {
+    disturbing("fail-over", async |namespace| {
+        product::until_ready(namespace.client(), Component::Operator).await?;
+        primitive::mutex(namespace, "db").await?;
+        pod("holder")
+            .mutex("db")
+            .runs("while [ ! -e /tmp/done ]; do sleep 0.1; done")
+            .create(namespace)
+            .await?;
+        let holder = until_pod(namespace, "holder", "running", is_running).await?;
+        pod("next").mutex("db").runs("sleep 3600").create(namespace).await?;
+        until_pod(namespace, "next", "waiting", is_waiting).await?;
+        primitive::until_waiting(namespace, "db", 1).await?;
+        let assassin = Assassin::hire(namespace).await?;
+        let leader = product::leader(namespace.client()).await?;
+
+        // The end of the holder is seen by nobody but the one who stands by.
+        kubectl_with(namespace.name(), &["exec", "holder", "--", "touch", "/tmp/done"], "").await?;
+        assassin.kills_the_process_of(&leader).await?;
+        let killed = tokio::time::Instant::now();
+        let kept = namespace.api::<Pod>().get("holder").await?;
+        anyhow::ensure!(kept.uid() == holder.uid(), "the holder was disturbed");
+        until_pod(namespace, "next", "running", is_running).await?;
+        let took = killed.elapsed();
+        // Its containers start within two looks of the kubelet after the grant.
+        let most = FAIL_OVER + Duration::from_secs(3);
+        anyhow::ensure!(took <= most, "it took {took:?} until the next one ran");
+        let next = product::leader(namespace.client()).await?;
+        anyhow::ensure!(next.uid() != leader.uid(), "{} leads on", next.name_any());
         Ok(())
     })
     .await;
@@ -173,12 +213,25 @@ impl<'a> Assassin<'a> {
         Ok(Self { namespace })
     }
 
-    /// SIGKILL to the operator, if it runs just now.
+    /// SIGKILL to every operator that runs just now.
     async fn kills_the_process(&self) -> Result<()> {
-        let script = "for process in /proc/[0-9]*; do \
-            if [ \"$(readlink $process/exe)\" = /konductor-operator ]; then kill -9 ${process#/proc/}; fi; done; true";
+        self.kills("true").await
+    }
+
+    /// SIGKILL to the one in that pod.
+    async fn kills_the_process_of(&self, pod: &Pod) -> Result<()> {
+        let uid = pod.uid().unwrap_or_default();
+        // Where systemd makes the groups, dashes have another meaning.
+        self.kills(&format!("grep -q -e {uid} -e {} $process/cgroup", uid.replace('-', "_"))).await
+    }
+
+    async fn kills(&self, whom: &str) -> Result<()> {
+        let script = format!(
+            "for process in /proc/[0-9]*; do if [ \"$(readlink $process/exe)\" = /konductor-operator ] && {whom}; \
+             then kill -9 ${{process#/proc/}}; fi; done; true"
+        );
         let said =
-            kubectl_with(self.namespace.name(), &["exec", "assassin", "--", "sh", "-c", script], "").await?;
+            kubectl_with(self.namespace.name(), &["exec", "assassin", "--", "sh", "-c", &script], "").await?;
         anyhow::ensure!(said.success, "the assassin failed: {}", said.err);
         Ok(())
     }
