@@ -5,16 +5,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use konductor_api::ledger::Evidence;
+use konductor_api::ledger::{Evidence, Holder};
 use konductor_api::mutex::Mutex;
 use konductor_e2e::machine::{COUNTS_ALOUD, Machine, stays_put, with_machine};
 use konductor_e2e::namespace::Namespace;
 use konductor_e2e::workload::{
-    Workload, has_succeeded, is_running, is_waiting, job, pod, pods_of, until_a_pod, until_complete,
-    until_pod,
+    Workload, has_succeeded, is_running, is_waiting, job, main, pod, until_a_pod, until_complete, until_pod,
 };
 use konductor_e2e::{primitive, wait};
 use kube::ResourceExt;
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::pair::{Pair, evidence_of, holders};
@@ -67,7 +67,7 @@ async fn a_machine_that_boots_again_reports_what_has_ended_and_goes_on_with_what
         assert_eq!(pair.evidence().await?, Evidence::P1);
         machine.until_ready().await?;
         assert_ne!(machine.boot_id()?, boot);
-        again.runs_on_under_its_hold().await?;
+        again.goes_on_under_its_hold().await?;
 
         // So quickly that nobody ever noticed.
         let pair = Pair::new(namespace, machine, "quick").await?;
@@ -114,50 +114,53 @@ async fn night_job_on(machine: &Machine, namespace: &Namespace) -> Result<Lost> 
     Ok(Lost { pod: pod.name_any(), token: holder.token.clone() })
 }
 
-/// A Job whose container starts again in its pod: after a boot it is the same pod, and so the same hold.
+/// A pod whose containers always start again: after a boot it is the same pod, and so the same hold.
 struct Restarted<'a> {
     namespace: &'a Namespace,
-    machine: &'a Machine,
     pod: Pod,
-    token: String,
+    holder: Holder,
 }
+
+/// The pod of [`Restarted`].
+const AGAIN: &str = "again";
+/// Who waits behind it.
+const BEHIND: &str = "behind";
 
 impl<'a> Restarted<'a> {
     async fn new(namespace: &'a Namespace, machine: &'a Machine) -> Result<Self> {
         primitive::mutex(namespace, "kept").await?;
-        let once_more = format!("if [ -e /kept/boot ]; then exit 0; fi; touch /kept/boot; {COUNTS_ALOUD}");
-        let volume = json!([{"name": "kept", "emptyDir": {}}]);
         machine
-            .takes(job("again").mutex("kept").restarts_in_place().runs(&once_more))
-            .pod("volumes", volume)
-            .container("volumeMounts", json!([{"name": "kept", "mountPath": "/kept"}]))
+            .takes(pod(AGAIN).mutex("kept").runs(COUNTS_ALOUD))
+            .pod("restartPolicy", json!("Always"))
             .create(namespace)
             .await?;
-        let pod = until_a_pod(namespace, "again", "running", is_running).await?;
-        stays_put(pod_behind()).create(namespace).await?;
+        let running = until_pod(namespace, AGAIN, "running", is_running).await?;
+        stays_put(pod(BEHIND).mutex("kept")).create(namespace).await?;
         until_pod(namespace, BEHIND, "waiting", is_waiting).await?;
-        let mutex: Mutex = namespace.api().get("kept").await?;
-        let token = holders(&mutex).first().context("nobody holds")?.token.clone();
-        Ok(Self { namespace, machine, pod, token })
+        let holder = Self::held(namespace).await?;
+        Ok(Self { namespace, pod: running, holder })
     }
 
-    /// It ends well in the end, in the same pod and with the same token; whoever waited comes after it.
-    async fn runs_on_under_its_hold(&self) -> Result<()> {
-        let (namespace, name) = (self.namespace, self.machine.name());
-        until_complete(namespace, "again").await?;
-        let pods = pods_of(namespace, "again").await?;
-        assert_eq!(pods.len(), 1, "{name}: no other pod was needed");
-        assert_eq!(pods[0].uid(), self.pod.uid());
-        until_pod(namespace, BEHIND, "through", has_succeeded).await?;
-        let evidence = evidence_of(namespace, "kept", &self.token).await?;
-        assert!(matches!(evidence, Evidence::P1 | Evidence::P2), "{evidence}");
+    /// Its waiter was let through once more, by a higher run of the same hold, and whoever waits still does.
+    async fn goes_on_under_its_hold(&self) -> Result<()> {
+        let id = |pod: &Pod| main(pod).and_then(|status| status.container_id.clone());
+        let before = id(&self.pod);
+        let again =
+            until_pod(self.namespace, AGAIN, "running once more", |pod| is_running(pod) && id(pod) != before)
+                .await?;
+        assert_eq!(again.uid(), self.pod.uid());
+        let holder = Self::held(self.namespace).await?;
+        assert_eq!((&holder.uid, &holder.token), (&self.holder.uid, &self.holder.token));
+        assert!(holder.pods[0].run > self.holder.pods[0].run, "{holder:?}");
+        assert!(is_waiting(&self.namespace.api().get(BEHIND).await?));
+        self.namespace.api::<Pod>().delete(AGAIN, &DeleteParams::default()).await?;
+        until_pod(self.namespace, BEHIND, "through", has_succeeded).await?;
+        assert_eq!(evidence_of(self.namespace, "kept", &holder.token).await?, Evidence::P1);
         Ok(())
     }
-}
 
-/// Who waits behind the Job.
-const BEHIND: &str = "behind";
-
-fn pod_behind() -> Workload<Pod> {
-    pod(BEHIND).mutex("kept")
+    async fn held(namespace: &Namespace) -> Result<Holder> {
+        let mutex: Mutex = namespace.api().get("kept").await?;
+        holders(&mutex).first().cloned().context("nobody holds")
+    }
 }
