@@ -9,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use konductor_cluster::{Cluster, Worker};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster;
 use crate::namespace::{Namespace, in_namespace};
@@ -18,6 +18,8 @@ use crate::workload::{MAIN, Workload};
 
 /// The node that is there before and after: the control plane and Konductor run on it.
 const FIRST: &str = "n1";
+
+const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// The taint by which an administrator vouches that a machine is off.
 pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -53,7 +55,7 @@ pub fn stays_put<K>(workload: Workload<K>) -> Workload<K> {
 }
 
 fn on<K>(node: &str, workload: Workload<K>) -> Workload<K> {
-    workload.pod("nodeSelector", json!({"kubernetes.io/hostname": node}))
+    workload.pod("nodeSelector", json!({HOSTNAME: node}))
 }
 
 impl Machine {
@@ -77,6 +79,19 @@ impl Machine {
     #[must_use]
     pub fn takes<K>(&self, workload: Workload<K>) -> Workload<K> {
         on(&self.name(), workload)
+    }
+
+    /// An affinity to it and, where it does not take pods, to the node that stays: never to the machine of another test.
+    pub fn prefers(&self) -> Value {
+        let one_of = |names: &[&str]| json!({"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": names}]});
+        json!({"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [one_of(&[&self.name(), FIRST])],
+            },
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 100, "preference": one_of(&[&self.name()])},
+            ],
+        }})
     }
 
     // ------------------------------------------------------------------------------------------ losing it

@@ -98,11 +98,7 @@ async fn night_job_on(machine: &Machine, namespace: &Namespace) -> Result<Lost> 
         .pod("tolerations", json!([
             {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5},
         ]))
-        .pod("affinity", json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
-            {"weight": 100, "preference": {"matchExpressions": [
-                {"key": "kubernetes.io/hostname", "operator": "In", "values": [machine.name()]},
-            ]}},
-        ]}}));
+        .pod("affinity", machine.prefers());
     workload.create(namespace).await?;
     let pod = until_a_pod(namespace, "nightly", "running on the machine", |pod| {
         is_running(pod) && pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&machine.name())
