@@ -166,9 +166,10 @@ impl Worker {
         }
         let file = cluster.layout.path(&format!("{}/images.tar", self.name()));
         let path = file.display().to_string();
-        let names = missing.iter().map(String::as_str);
-        cluster
-            .ctr(&cluster.node, &["images", "export", &path].into_iter().chain(names).collect::<Vec<_>>())?;
+        // Otherwise a stream carries it, and its end may be on its way yet when ctr ends.
+        let mut export = vec!["images", "export", "--local", &path];
+        export.extend(missing.iter().map(String::as_str));
+        cluster.ctr(&cluster.node, &export)?;
         cluster.ctr(node, &["images", "import", &path])?;
         std::fs::remove_file(&file).with_context(|| format!("removing {path}"))
     }
