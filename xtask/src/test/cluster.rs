@@ -28,6 +28,8 @@ const MACHINES: &str = "machines";
 const THREADS: &str = "--test-threads=4";
 /// What the step with [`MACHINES`] is called.
 const LOSING: &str = "tests that lose machines";
+/// All of these at once: each waits for its own machine to be believed lost.
+const THREADS_WITH_MACHINES: &str = "--test-threads=6";
 const ONE_THREAD: &str = "--test-threads=1";
 
 /// Test binaries, by how they may run.
@@ -64,7 +66,7 @@ pub(super) fn run(report: &mut Report, options: &Options) {
         let mut good = true;
         for (title, binaries, threads) in [
             ("tests on the cluster", &groups.together, THREADS),
-            (LOSING, &groups.machines, THREADS),
+            (LOSING, &groups.machines, THREADS_WITH_MACHINES),
             ("tests that disturb the cluster", &groups.alone, ONE_THREAD),
         ] {
             if title == LOSING && !binaries.is_empty() && !place.target.is_own() {
