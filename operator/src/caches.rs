@@ -31,6 +31,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::backoff::Salt;
 use crate::index::{Index, Key, ObjectKey};
 use crate::nodes::Nodes;
 use crate::queue::Queue;
@@ -62,6 +63,7 @@ pub(crate) struct Caches {
     pub(crate) silence: Silence,
     pub(crate) index: Index,
     pub(crate) watches: Watches,
+    salt: Salt,
 }
 
 /// Objects of one kind: as watched, or as we wrote them if that is newer.
@@ -151,7 +153,7 @@ fn revision<P: Resource>(object: &P) -> u64 {
 }
 
 impl Caches {
-    pub(crate) fn new(client: &Client, queue: &Arc<Queue<Key>>) -> (Self, Writers) {
+    pub(crate) fn new(client: &Client, queue: &Arc<Queue<Key>>, salt: Salt) -> (Self, Writers) {
         let (gates, gates_writer) = Shelf::new();
         let (waitgroups, waitgroups_writer) = Shelf::new();
         let (barriers, barriers_writer) = Shelf::new();
@@ -178,7 +180,8 @@ impl Caches {
             nodes: Nodes::default(),
             silence: Silence::default(),
             index: Index::default(),
-            watches: Watches::new(client.clone(), Arc::clone(queue)),
+            watches: Watches::new(client.clone(), Arc::clone(queue), salt),
+            salt,
         };
         let writers = Writers {
             gates: gates_writer,
@@ -243,7 +246,7 @@ pub(crate) async fn fill(
     let everything = watcher::Config::default();
     let participants = watcher::Config::default().labels(PARTICIPANT_LABEL);
     let add = |keys: Vec<Key>| keys.into_iter().for_each(|key| queue.add(key));
-    let (index, nodes) = (&caches.index, &caches.nodes);
+    let (index, nodes, salt) = (&caches.index, &caches.nodes, caches.salt);
 
     let (here, there) = (&*caches, &client);
     let primitives = async {
@@ -259,7 +262,7 @@ pub(crate) async fn fill(
         );
     };
     let pods =
-        follow(Api::all(client.clone()), participants, writers.pods, as_it_is, |change| match change {
+        follow(salt, Api::all(client.clone()), participants, writers.pods, as_it_is, |change| match change {
             Change::Applied(pod) => {
                 add(index.set_pod(pod));
                 if pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
@@ -279,7 +282,7 @@ pub(crate) async fn fill(
             }
         });
     let jobs =
-        follow(Api::all(client.clone()), everything.clone(), writers.jobs, slim_job, |change| match change {
+        follow(salt, Api::all(client.clone()), everything.clone(), writers.jobs, slim_job, |change| match change {
             Change::Applied(job) => add(index.set_job(job)),
             Change::Deleted(job) => add(index.remove_job(&ObjectKey::of(&job.metadata))),
             Change::Listed => {
@@ -292,7 +295,7 @@ pub(crate) async fn fill(
         });
     let everybody = everything.clone();
     let claims =
-        follow(Api::all(client.clone()), everybody, writers.claims, forget_managers, |change| match change {
+        follow(salt, Api::all(client.clone()), everybody, writers.claims, forget_managers, |change| match change {
             Change::Applied(claim) => add(index.set_claim(claim)),
             Change::Deleted(claim) => {
                 caches.claims.forget(&ObjectKey::of(&claim.metadata));
@@ -311,7 +314,7 @@ pub(crate) async fn fill(
             add(index.concerned_by_node(&node));
         }
     };
-    let nodes_watch = observe(Api::<Node>::all(client.clone()), |change| match change {
+    let nodes_watch = observe(salt, Api::<Node>::all(client.clone()), |change| match change {
         Change::Applied(node) => {
             nodes.set_node(node);
             tell_of_nodes();
@@ -322,7 +325,7 @@ pub(crate) async fn fill(
         }
         Change::Listed => {}
     });
-    let node_leases = observe(Api::<Lease>::namespaced(client.clone(), NODE_LEASES), |change| {
+    let node_leases = observe(salt, Api::<Lease>::namespaced(client.clone(), NODE_LEASES), |change| {
         if let Change::Applied(lease) = change {
             nodes.set_lease(lease);
             caches.silence.hear_of_node(lease);
@@ -334,6 +337,7 @@ pub(crate) async fn fill(
         let mut resync = tokio::time::interval(RESYNC_PERIOD);
         loop {
             tokio::select! {
+                biased;
                 _ = liveness.tick() => {
                     nodes.look_for_missing(&client).await;
                     tell_of_nodes();
@@ -343,6 +347,7 @@ pub(crate) async fn fill(
         }
     };
     tokio::select! {
+        biased;
         () = primitives => anyhow::anyhow!("the watches of primitives ended"),
         () = pods => anyhow::anyhow!("the watch of pods ended"),
         () = claims => anyhow::anyhow!("the watch of claims ended"),
@@ -359,7 +364,7 @@ impl Caches {
         fn keys<P: Rule>(shelf: &Shelf<P>) -> impl Iterator<Item = Key> {
             shelf.watched.state().into_iter().map(|object| key_of(object.as_ref()))
         }
-        keys(&self.gates)
+        let mut all: Vec<_> = keys(&self.gates)
             .chain(keys(&self.waitgroups))
             .chain(keys(&self.barriers))
             .chain(keys(&self.semaphores))
@@ -367,7 +372,9 @@ impl Caches {
             .chain(keys(&self.mutexes))
             .chain(keys(&self.leases))
             .chain(keys(&self.onces))
-            .collect()
+            .collect();
+        all.sort_unstable();
+        all
     }
 }
 
@@ -376,7 +383,7 @@ async fn follow_primitive<P: Rule>(caches: &Caches, queue: &Queue<Key>, client: 
     let shelf = P::shelf(caches);
     let add = |keys: Vec<Key>| keys.into_iter().for_each(|key| queue.add(key));
     let all = watcher::Config::default();
-    follow(Api::all(client.clone()), all, writer, forget_managers, |change| match change {
+    follow(caches.salt, Api::all(client.clone()), all, writer, forget_managers, |change| match change {
         Change::Applied(object) => {
             caches.index.set_targets(&key_of(object), object.targets());
             add(caches.index.concerned_by_primitive(&key_of(object)));
@@ -404,6 +411,7 @@ async fn follow_primitive<P: Rule>(caches: &Caches, queue: &Queue<Key>, client: 
 
 /// A watch that fills a store. The store is changed before anybody is told.
 async fn follow<K>(
+    salt: Salt,
     api: Api<K>,
     config: watcher::Config,
     writer: Writer<K>,
@@ -413,7 +421,7 @@ async fn follow<K>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let store = writer.as_reader();
-    let stream = watcher::watcher(api, config).default_backoff().modify(slim).reflect(writer);
+    let stream = watcher::watcher(api, config).backoff(salt.waits(K::plural(&()).as_ref())).modify(slim).reflect(writer);
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {
@@ -422,7 +430,9 @@ async fn follow<K>(
             // While a list is read the store still shows the last one.
             Ok(Event::Init | Event::InitApply(_)) => {}
             Ok(Event::InitDone) => {
-                for object in store.state() {
+                let mut all = store.state();
+                all.sort_by_cached_key(|object| ObjectKey::of(object.meta()));
+                for object in all {
                     tell(Change::Applied(&object));
                 }
                 tell(Change::Listed);
@@ -433,11 +443,11 @@ async fn follow<K>(
 }
 
 /// A watch without a store.
-async fn observe<K>(api: Api<K>, mut tell: impl FnMut(Change<'_, K>))
+async fn observe<K>(salt: Salt, api: Api<K>, mut tell: impl FnMut(Change<'_, K>))
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let stream = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    let stream = watcher::watcher(api, watcher::Config::default()).backoff(salt.waits(K::plural(&()).as_ref()));
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {

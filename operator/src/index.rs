@@ -319,6 +319,13 @@ fn keys_of<'a>(namespace: &str, primitives: impl Iterator<Item = &'a PrimitiveRe
     primitives.map(|primitive| Key::Primitive(namespace.to_owned(), primitive.clone())).collect()
 }
 
+/// What comes out of a table comes in an order of its own: the order of work must not depend on chance.
+fn sorted<K: Ord>(keys: impl Iterator<Item = K>) -> Vec<K> {
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_unstable();
+    keys
+}
+
 fn dedup(mut keys: Vec<Key>) -> Vec<Key> {
     keys.sort();
     keys.dedup();
@@ -375,22 +382,22 @@ impl Index {
 
     /// Every pod that is known.
     pub(crate) fn all_pods(&self) -> Vec<ObjectKey> {
-        self.read().pods.keys().cloned().collect()
+        sorted(self.read().pods.keys().cloned())
     }
 
     /// Every Job that takes part.
     pub(crate) fn all_jobs(&self) -> Vec<ObjectKey> {
-        self.read().jobs.keys().cloned().collect()
+        sorted(self.read().jobs.keys().cloned())
     }
 
     /// Every claim that is known.
     pub(crate) fn all_claims(&self) -> Vec<ObjectKey> {
-        self.read().claims.keys().cloned().collect()
+        sorted(self.read().claims.keys().cloned())
     }
 
     /// Every primitive that looks at something.
     pub(crate) fn who_look(&self) -> Vec<Key> {
-        self.read().targets.keys().cloned().collect()
+        sorted(self.read().targets.keys().cloned())
     }
 
     /// A primitive, and whatever looks at it.

@@ -4,7 +4,7 @@
 //! concerned by what) -> [`queue`] -> [`observe`] and [`sight`] (the snapshot; what gates look at, by [`watches`] where
 //! nobody else does) -> [`reconcile`] (snapshot, pure step, one
 //! compare-and-swap by [`commit`]) -> [`notify`] (pods and Jobs; [`line`](mod@line) has their places, [`crowd`] bounds their turn) -> [`advice`] (for people) ->
-//! [`finalizers`]. Beside them [`sessions`] (what sidecars say), [`election`] (which replica works), [`events`], [`telemetry`], [`health`], [`uninstall`]; [`operator`] ties them, and [`run`] puts a process around it.
+//! [`finalizers`]. Beside them [`sessions`] (what sidecars say), [`election`] (which replica works), [`backoff`], [`events`], [`telemetry`], [`health`], [`uninstall`]; [`operator`] ties them, and [`run`] puts a process around it.
 //!
 //! What must stay true: the ledger in the API server is the only truth; every write names the version that it was
 //! decided on; absence is read from the API server and never from a cache; whoever is told is in a committed ledger
@@ -12,6 +12,7 @@
 
 mod advice;
 pub mod args;
+pub mod backoff;
 mod caches;
 mod claims;
 pub mod client;

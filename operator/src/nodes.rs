@@ -5,7 +5,7 @@
 //! What must stay true: silence decides only who may be told to start, no hold ends by it; a node counts as gone only
 //! when the API server itself said so twice, a quarantine apart, and nothing was seen of it between.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Nodes(Mutex<HashMap<String, Known>>);
+pub(crate) struct Nodes(Mutex<BTreeMap<String, Known>>);
 
 #[derive(Default)]
 struct Known {
@@ -168,7 +168,7 @@ impl Nodes {
         };
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

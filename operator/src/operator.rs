@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::advice::Advisor;
+use crate::backoff::Salt;
 use crate::caches::{self, Caches, Writers};
 use crate::client::Requests;
 use crate::clock::Clock;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub clock: Clock,
     /// What its client counts.
     pub requests: Requests,
+    /// By which its retries differ from those of others.
+    pub salt: Salt,
 }
 
 impl Operator {
@@ -52,7 +55,7 @@ impl Operator {
     pub fn new(client: &Client, settings: Settings) -> Self {
         // No release waits for a finalizer.
         let queue = Arc::new(Queue::new(|key| matches!(key, Key::Pod(_))));
-        let (caches, writers) = Caches::new(client, &queue);
+        let (caches, writers) = Caches::new(client, &queue, settings.salt);
         let (announcer, announcements) = Announcer::new();
         let context = Arc::new(Context {
             client: client.clone(),

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::args::{Arguments, Command, LogFormat, Run};
+use crate::backoff::Salt;
 use crate::client::Requests;
 use crate::clock::Clock;
 use crate::health::Ready;
@@ -67,6 +68,7 @@ async fn run(arguments: &Run) -> anyhow::Result<()> {
         candidate: candidate.clone(),
         clock: Clock::Machine,
         requests,
+        salt: Salt::random(),
     };
     let operator = Operator::new(&client, settings);
     let ready = Arc::new(Ready::default());

@@ -5,7 +5,7 @@
 //! stay true: what was seen is the last thing the API server said; an object that may not be read is told apart from one
 //! that is not there, with the right that is missing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::task::JoinHandle;
 
+use crate::backoff::Salt;
 use crate::index::Key;
 use crate::queue::Queue;
 
@@ -51,7 +52,8 @@ pub(crate) enum Seen {
 pub(crate) struct Watches {
     client: Client,
     queue: Arc<Queue<Key>>,
-    watched: Arc<Mutex<HashMap<Watched, Entry>>>,
+    watched: Arc<Mutex<BTreeMap<Watched, Entry>>>,
+    salt: Salt,
 }
 
 struct Entry {
@@ -61,8 +63,8 @@ struct Entry {
 }
 
 impl Watches {
-    pub(crate) fn new(client: Client, queue: Arc<Queue<Key>>) -> Self {
-        Self { client, queue, watched: Arc::default() }
+    pub(crate) fn new(client: Client, queue: Arc<Queue<Key>>, salt: Salt) -> Self {
+        Self { client, queue, watched: Arc::default(), salt }
     }
 
     /// What that gate looks at from here on.
@@ -72,11 +74,7 @@ impl Watches {
             if !wanted.contains(watched) {
                 entry.interested.remove(gate);
             }
-            let needed = !entry.interested.is_empty();
-            if !needed {
-                entry.task.abort();
-            }
-            needed
+            !entry.interested.is_empty()
         });
         for watched in wanted {
             let entry = all.entry(watched.clone()).or_insert_with(|| Entry {
@@ -87,6 +85,7 @@ impl Watches {
                     watched.clone(),
                     Arc::clone(&self.watched),
                     Arc::clone(&self.queue),
+                    self.salt,
                 )),
             });
             entry.interested.insert(gate.clone());
@@ -98,8 +97,21 @@ impl Watches {
         self.watched().get(watched).map_or(Seen::Unknown, |entry| entry.seen.clone())
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<Watched, Entry>> {
+    fn watched(&self) -> MutexGuard<'_, BTreeMap<Watched, Entry>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watches {
+    /// They know each other, so nobody else would end them.
+    fn drop(&mut self) {
+        self.watched().clear();
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -107,8 +119,9 @@ impl Watches {
 async fn keep(
     client: Client,
     watched: Watched,
-    all: Arc<Mutex<HashMap<Watched, Entry>>>,
+    all: Arc<Mutex<BTreeMap<Watched, Entry>>>,
     queue: Arc<Queue<Key>>,
+    salt: Salt,
 ) {
     let tell = |seen: Seen| {
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +148,7 @@ async fn keep(
     } else {
         Api::namespaced_with(client, &watched.namespace, &resource)
     };
-    let mut events = std::pin::pin!(watcher::watch_object(api, &watched.name).default_backoff());
+    let mut events = std::pin::pin!(watcher::watch_object(api, &watched.name).backoff(salt.waits(&watched.name)));
     while let Some(event) = events.next().await {
         match event {
             Ok(None) => tell(Seen::Nothing),
