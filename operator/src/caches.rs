@@ -281,8 +281,8 @@ pub(crate) async fn fill(
                 }
             }
         });
-    let jobs =
-        follow(salt, Api::all(client.clone()), everything.clone(), writers.jobs, slim_job, |change| match change {
+    let jobs = follow(salt, Api::all(client.clone()), everything.clone(), writers.jobs, slim_job, |change| {
+        match change {
             Change::Applied(job) => add(index.set_job(job)),
             Change::Deleted(job) => add(index.remove_job(&ObjectKey::of(&job.metadata))),
             Change::Listed => {
@@ -292,19 +292,22 @@ pub(crate) async fn fill(
                     }
                 }
             }
-        });
+        }
+    });
     let everybody = everything.clone();
     let claims =
-        follow(salt, Api::all(client.clone()), everybody, writers.claims, forget_managers, |change| match change {
-            Change::Applied(claim) => add(index.set_claim(claim)),
-            Change::Deleted(claim) => {
-                caches.claims.forget(&ObjectKey::of(&claim.metadata));
-                add(index.remove_claim(&ObjectKey::of(&claim.metadata)));
-            }
-            Change::Listed => {
-                for key in index.all_claims() {
-                    if caches.claim(&key).is_none() {
-                        add(index.remove_claim(&key));
+        follow(salt, Api::all(client.clone()), everybody, writers.claims, forget_managers, |change| {
+            match change {
+                Change::Applied(claim) => add(index.set_claim(claim)),
+                Change::Deleted(claim) => {
+                    caches.claims.forget(&ObjectKey::of(&claim.metadata));
+                    add(index.remove_claim(&ObjectKey::of(&claim.metadata)));
+                }
+                Change::Listed => {
+                    for key in index.all_claims() {
+                        if caches.claim(&key).is_none() {
+                            add(index.remove_claim(&key));
+                        }
                     }
                 }
             }
@@ -421,7 +424,10 @@ async fn follow<K>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let store = writer.as_reader();
-    let stream = watcher::watcher(api, config).backoff(salt.waits(K::plural(&()).as_ref())).modify(slim).reflect(writer);
+    let stream = watcher::watcher(api, config)
+        .backoff(salt.waits(K::plural(&()).as_ref()))
+        .modify(slim)
+        .reflect(writer);
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {
@@ -447,7 +453,8 @@ async fn observe<K>(salt: Salt, api: Api<K>, mut tell: impl FnMut(Change<'_, K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let stream = watcher::watcher(api, watcher::Config::default()).backoff(salt.waits(K::plural(&()).as_ref()));
+    let stream =
+        watcher::watcher(api, watcher::Config::default()).backoff(salt.waits(K::plural(&()).as_ref()));
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {

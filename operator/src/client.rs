@@ -2,20 +2,26 @@
 //!
 //! kube's own stack retries for minutes and never times out; on the path of a hand-over neither is wanted. So the
 //! stack is put together here: no retries (whoever called knows better what to do), Nagle off, keepalive on, and
-//! every call has a deadline. Each request is counted: who waits idly must cost none.
+//! every call has a deadline. Lists and watches are no calls of ours, so their answers have one in the transport: one that
+//! never began would leave a cache as it is for ever. Each request is counted: who waits idly must cost none.
 
 use std::time::Duration;
 
+use axum::body::{Bytes, HttpBody};
+use axum::http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 /// Longer than any call takes while the API server is well.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Within which an answer begins, a list of everything too: the API server itself gives up after a minute.
+const ANSWER: Duration = Duration::from_secs(65);
 
 /// Requests to the API server, by what they were.
 #[derive(Clone, Debug, Default)]
@@ -96,5 +102,19 @@ pub(crate) async fn connect(requests: &Requests) -> anyhow::Result<kube::Client>
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)
         .service(transport);
-    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
+    Ok(over(service, &config.default_namespace))
+}
+
+/// A client over that transport, by which every answer begins in time or is none.
+pub fn over<S, B>(transport: S, namespace: &str) -> kube::Client
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = BoxError> + Send + 'static,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let in_time = transport.map_future(|answer| async {
+        tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(|late| Err(BoxError::from(late)))
+    });
+    ClientBuilder::new(in_time, namespace).build()
 }

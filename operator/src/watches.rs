@@ -148,7 +148,8 @@ async fn keep(
     } else {
         Api::namespaced_with(client, &watched.namespace, &resource)
     };
-    let mut events = std::pin::pin!(watcher::watch_object(api, &watched.name).backoff(salt.waits(&watched.name)));
+    let mut events =
+        std::pin::pin!(watcher::watch_object(api, &watched.name).backoff(salt.waits(&watched.name)));
     while let Some(event) = events.next().await {
         match event {
             Ok(None) => tell(Seen::Nothing),

@@ -11,7 +11,8 @@ use serde_json::Value;
 /// That pod or Job, admitted; what is wrong with it, if it is refused.
 pub(crate) fn admit(mut object: Value, is_job: bool, now: Timestamp) -> Result<Value, String> {
     let settings = Settings::of_chart("konductor-waiter");
-    let planned = if is_job { plan::job(&object, &settings, now) } else { plan::pod(&object, &settings, now) };
+    let planned =
+        if is_job { plan::job(&object, &settings, now) } else { plan::pod(&object, &settings, now) };
     let plan = planned.map_err(|problems| format!("{problems:?}"))?;
     if matches!(plan.becomes, Becomes::Unchanged | Becomes::OptedOut) {
         return Ok(object);

@@ -26,14 +26,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) const fn new(story: ClaimStory) -> Self {
-        Self {
-            story,
-            made: false,
-            granted_at: None,
-            renewed_at: Duration::ZERO,
-            gone: false,
-            cleared: false,
-        }
+        Self { story, made: false, granted_at: None, renewed_at: Duration::ZERO, gone: false, cleared: false }
     }
 
     pub(crate) const fn is_done(&self) -> bool {

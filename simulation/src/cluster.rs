@@ -70,7 +70,12 @@ impl Cluster {
         self.epoch + self.age()
     }
 
-    pub(crate) fn create(&mut self, actor: Actor, key: &Key, value: Value) -> Result<Arc<crate::store::Version>, Refused> {
+    pub(crate) fn create(
+        &mut self,
+        actor: Actor,
+        key: &Key,
+        value: Value,
+    ) -> Result<Arc<crate::store::Version>, Refused> {
         let from = self.store.revision();
         let outcome = self.store.create(actor, key, value);
         self.digest(from);

@@ -48,7 +48,10 @@ fn is_over(object: &Value) -> bool {
 
 fn has(object: &Value, type_: &str) -> bool {
     let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|condition| condition["type"] == type_ && condition["status"] == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == type_ && condition["status"] == "True")
 }
 
 fn phase(pod: &Value) -> &str {
@@ -125,7 +128,10 @@ impl Controllers {
             }
             let owner = job_of(&pod).map(ToOwned::to_owned);
             let orphan = owner.is_some_and(|uid| {
-                !cluster.store.list(Resource::Job).any(|(_, job)| job.value["metadata"]["uid"] == uid.as_str())
+                !cluster
+                    .store
+                    .list(Resource::Job)
+                    .any(|(_, job)| job.value["metadata"]["uid"] == uid.as_str())
             });
             if orphan && !deleting && random.chance(300) {
                 let grace = if pod["spec"]["nodeName"].is_null() || is_final(&pod) { 0 } else { 30 };

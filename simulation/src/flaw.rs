@@ -135,7 +135,8 @@ impl Flaw {
                 }
             }
             (Self::TakesSilenceForDeath, "Node") => {
-                seen["spec"]["taints"] = json!([{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]);
+                seen["spec"]["taints"] =
+                    json!([{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]);
             }
             (Self::MiscountsPermits, "Semaphore") => {
                 seen["spec"]["permits"] = json!(object["spec"]["permits"].as_i64().unwrap_or(1) + 1);
@@ -207,8 +208,12 @@ impl Flaw {
         match (self, ask.verb, ask.resource?) {
             // As a cache that lags by some seconds has it.
             (Self::TakesItsCacheForTheTruth, Verb::Get, Resource::Pod | Resource::Job | Resource::Claim) => {
-                let key = cluster.store.list(ask.resource?).find(|(key, _)| Some(&key.name) == ask.name.as_ref())?;
-                let made: jiff::Timestamp = key.1.value["metadata"]["creationTimestamp"].as_str()?.parse().ok()?;
+                let key = cluster
+                    .store
+                    .list(ask.resource?)
+                    .find(|(key, _)| Some(&key.name) == ask.name.as_ref())?;
+                let made: jiff::Timestamp =
+                    key.1.value["metadata"]["creationTimestamp"].as_str()?.parse().ok()?;
                 (cluster.now().duration_since(made).as_secs() < 20).then(gone)
             }
             (Self::SkipsTheQuarantine | Self::TakesSilenceForDeath, Verb::Get, Resource::Node) => {
@@ -223,7 +228,8 @@ impl Flaw {
     /// What is done instead of a patch, or with it.
     fn instead(self, cluster: &mut Cluster, actor: Actor, ask: &mut Ask) -> Option<Answer> {
         let resource = ask.resource?;
-        let key = cluster.store.list(resource).find(|(key, _)| Some(&key.name) == ask.name.as_ref())?.0.clone();
+        let key =
+            cluster.store.list(resource).find(|(key, _)| Some(&key.name) == ask.name.as_ref())?.0.clone();
         let stored = cluster.store.get(&key)?.value.clone();
         let grant = ask.body["metadata"]["annotations"][GRANT].as_str().unwrap_or_default().to_owned();
         let goes = grant.ends_with(" go") || grant.contains(" skip ");
@@ -238,11 +244,16 @@ impl Flaw {
         match (self, resource) {
             (Self::OverwritesLedgers, kind) if kind.is_primitive() => unconditional(ask),
             (Self::PatchesAnyVersion, Resource::Pod) => unconditional(ask),
-            (Self::GrantsWithoutFinalizer, Resource::Pod) if goes => remove(&mut ask.body["metadata"], "finalizers"),
-            (Self::SkipsWithdrawal, Resource::Pod) if grant.ends_with(" released") => return pretend(&ask.body),
-            (Self::TellsBeforeItCommits, Resource::Mutex | Resource::RWMutex | Resource::Once | Resource::Semaphore)
-                if adds(&stored, &ask.body) =>
-            {
+            (Self::GrantsWithoutFinalizer, Resource::Pod) if goes => {
+                remove(&mut ask.body["metadata"], "finalizers")
+            }
+            (Self::SkipsWithdrawal, Resource::Pod) if grant.ends_with(" released") => {
+                return pretend(&ask.body);
+            }
+            (
+                Self::TellsBeforeItCommits,
+                Resource::Mutex | Resource::RWMutex | Resource::Once | Resource::Semaphore,
+            ) if adds(&stored, &ask.body) => {
                 let mut value = stored.clone();
                 crate::patch::merge(&mut value, &ask.body);
                 return Some(Answer { code: 200, text: value.to_string() });

@@ -78,7 +78,8 @@ impl History {
 
     /// A change of an object.
     pub(crate) fn tell(&mut self, at: Duration, change: &Change) {
-        let text = change.after.as_ref().or(change.before.as_ref()).map_or("", |version| version.text.as_str());
+        let text =
+            change.after.as_ref().or(change.before.as_ref()).map_or("", |version| version.text.as_str());
         self.mix(&at.as_micros().to_le_bytes());
         self.mix(text.as_bytes());
         let kind = match (&change.before, &change.after) {
@@ -97,7 +98,8 @@ impl History {
         for part in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..part.len()].copy_from_slice(part);
-            self.digest = (self.digest.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.digest =
+                (self.digest.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
 
@@ -110,7 +112,10 @@ impl History {
 /// What a change changed, in short.
 fn differs(change: &Change) -> String {
     let (Some(before), Some(after)) = (&change.before, &change.after) else {
-        return change.after.as_ref().map_or_else(String::new, |version| version.text.chars().take(600).collect());
+        return change
+            .after
+            .as_ref()
+            .map_or_else(String::new, |version| version.text.chars().take(600).collect());
     };
     let mut parts = Vec::new();
     difference("", &before.value, &after.value, &mut parts);

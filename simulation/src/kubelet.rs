@@ -388,7 +388,8 @@ impl Body {
             }
         }
         if self.is_idle() {
-            let succeeded = self.waiter_code() == Some(0) && self.apps.iter().all(|app| app.code() == Some(0));
+            let succeeded =
+                self.waiter_code() == Some(0) && self.apps.iter().all(|app| app.code() == Some(0));
             self.terminal = Some(succeeded);
             self.unpublished = true;
         }

@@ -76,8 +76,10 @@ struct Post {
 ///
 /// If no runtime can be made.
 pub fn live(seed: u64, way: Way) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(Life::new(seed, way).run(seed))
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    // Made inside, where the clock is that of the story.
+    runtime.block_on(async { Life::new(seed, way).run(seed).await })
 }
 
 struct Life {
@@ -112,7 +114,9 @@ impl Life {
                 skew: match drawn.below(20) {
                     0 => SignedDuration::from_hours(1),
                     1 => SignedDuration::from_hours(-1),
-                    _ => SignedDuration::from_millis(i64::try_from(drawn.between(0, 2000)).unwrap_or(0) - 1000),
+                    _ => {
+                        SignedDuration::from_millis(i64::try_from(drawn.between(0, 2000)).unwrap_or(0) - 1000)
+                    }
                 },
                 running: None,
                 back_at: Duration::ZERO,
@@ -183,13 +187,15 @@ impl Life {
             }
             if age - looked > Duration::from_secs(3) {
                 looked = age;
-                let all_came = made_workloads.iter().all(|made| *made) && self.clients.iter().all(Client::is_done);
+                let all_came =
+                    made_workloads.iter().all(|made| *made) && self.clients.iter().all(Client::is_done);
                 let rest = progress::rest(&cluster);
                 if all_came && rest.is_empty() {
                     break;
                 }
                 if let Some(since) = calm_since.filter(|since| age - *since > PATIENCE) {
-                    let detail = format!("{:?} after it became calm there is still {}", age - since, rest.join("; "));
+                    let detail =
+                        format!("{:?} after it became calm there is still {}", age - since, rest.join("; "));
                     cluster.history.breaks(age, "Progress", detail);
                 }
             }
@@ -247,7 +253,11 @@ impl Life {
             {
                 let why = task.await.map_or_else(|error| error.to_string(), |error| error.to_string());
                 let now = self.since.elapsed();
-                self.cluster.lock().history.breaks(now, "Progress", format!("operator {} ended: {why}", post.number));
+                self.cluster.lock().history.breaks(
+                    now,
+                    "Progress",
+                    format!("operator {} ended: {why}", post.number),
+                );
             }
             if post.running.is_none() && self.since.elapsed() >= post.back_at {
                 post.start(&self.cluster, self.way.flaw, self.epoch, self.since);
@@ -267,7 +277,7 @@ impl Post {
             alive: Arc::clone(&alive),
             flaw,
         };
-        let client = kube::Client::new(network, "ns");
+        let client = konductor_operator::client::over(network, "ns");
         let settings = Settings {
             concurrency: 4,
             instance: Some(format!("operator-{}", self.number)),

@@ -51,14 +51,25 @@ fn replay(seed: u64, flaw: Option<Flaw>) -> ExitCode {
     for line in &outcome.lines {
         println!("{line}");
     }
-    println!("seed {seed}: {:.1} s, digest {:016x}, {:?}", outcome.age.as_secs_f64(), outcome.digest, outcome.tally);
+    println!(
+        "seed {seed}: {:.1} s, digest {:016x}, {:?}",
+        outcome.age.as_secs_f64(),
+        outcome.digest,
+        outcome.tally
+    );
     if outcome.broken.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 #[expect(clippy::print_stdout, reason = "a command")]
 fn tell(outcome: &Outcome) {
     if let Some(broken) = &outcome.broken {
-        println!("seed {}: {} after {:.1} s: {}", outcome.seed, broken.invariant, broken.at.as_secs_f64(), broken.detail);
+        println!(
+            "seed {}: {} after {:.1} s: {}",
+            outcome.seed,
+            broken.invariant,
+            broken.at.as_secs_f64(),
+            broken.detail
+        );
     }
 }
 
@@ -71,7 +82,8 @@ fn many(arguments: &Arguments, flaw: Option<Flaw>, stop: bool) -> Vec<Outcome> {
     let bad = Mutex::new(Vec::new());
     let total = Mutex::new(std::collections::BTreeMap::<&str, usize>::new());
     let lived = AtomicU64::new(0);
-    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let jobs =
+        arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -82,7 +94,8 @@ fn many(arguments: &Arguments, flaw: Option<Flaw>, stop: bool) -> Vec<Outcome> {
                     }
                     let outcome = live(seed, Way { flaw, told: false });
                     for (what, count) in &outcome.tally {
-                        *total.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += count;
+                        *total.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() +=
+                            count;
                     }
                     let so_far = lived.fetch_add(1, Ordering::Relaxed) + 1;
                     if so_far.is_multiple_of(1000) && flaw.is_none() {

@@ -71,7 +71,10 @@ impl Cluster {
             self.register(node, now);
             self.hear(node, now, random);
         }
-        let clock = Clock { epoch: self.now() - SignedDuration::try_from(now).unwrap_or_default(), skew: machine.skew };
+        let clock = Clock {
+            epoch: self.now() - SignedDuration::try_from(now).unwrap_or_default(),
+            skew: machine.skew,
+        };
         let uids: Vec<_> =
             self.bodies.values().filter(|body| body.node == node).map(|body| body.uid.clone()).collect();
         let tends = machine.kubelet && self.machines[node].synced;
@@ -104,13 +107,17 @@ impl Cluster {
         let renewed = json!(format!("{:.6}", self.now() + skew));
         let lease = Key::new(Resource::NodeLease, &name);
         if !self.change(&lease, |lease| lease["spec"]["renewTime"] = renewed.clone()) {
-            let _ = self.create(Actor::World, &lease, json!({"metadata": {}, "spec": {"renewTime": renewed}}));
+            let _ =
+                self.create(Actor::World, &lease, json!({"metadata": {}, "spec": {"renewTime": renewed}}));
         }
         let key = Key::new(Resource::Node, &name);
         let ready = json!([{"type": "Ready", "status": "True"}]);
         if !self.change(&key, |object| object["status"]["conditions"] = ready.clone()) {
-            let _ =
-                self.create(Actor::World, &key, json!({"metadata": {}, "spec": {}, "status": {"conditions": ready}}));
+            let _ = self.create(
+                Actor::World,
+                &key,
+                json!({"metadata": {}, "spec": {}, "status": {"conditions": ready}}),
+            );
         }
     }
 
@@ -240,7 +247,11 @@ fn body_of(pod: &Value, node: usize) -> Body {
     body.takes = takes(pod, &plan);
     let names = |list: &str| -> Vec<String> {
         let list = pod["spec"][list].as_array();
-        list.into_iter().flatten().filter_map(|container| container["name"].as_str()).map(str::to_owned).collect()
+        list.into_iter()
+            .flatten()
+            .filter_map(|container| container["name"].as_str())
+            .map(str::to_owned)
+            .collect()
     };
     let inits: Vec<_> = names("initContainers").into_iter().filter(|name| name != WAITER_CONTAINER).collect();
     body.init = inits.first().map(|name| Container::new(name, true));

@@ -189,7 +189,11 @@ pub(crate) fn disturb(cluster: &mut Cluster, skies: &[Sky], random: &mut Random)
             let held = |value: &Value| {
                 value["status"]["holders"].as_array().is_some_and(|holders| !holders.is_empty())
             };
-            let free: Vec<Key> = primitives(cluster).into_iter().filter(|(_, value)| !held(value)).map(|(key, _)| key).collect();
+            let free: Vec<Key> = primitives(cluster)
+                .into_iter()
+                .filter(|(_, value)| !held(value))
+                .map(|(key, _)| key)
+                .collect();
             if let Some(key) = random.pick(&free) {
                 say(cluster, || format!("{key} is deleted"));
                 let _ = cluster.delete(Actor::World, key, 0);
@@ -223,7 +227,11 @@ fn primitives(cluster: &Cluster) -> Vec<(Key, Value)> {
         Resource::Once,
     ];
     let of = |resource: &Resource| {
-        cluster.store.list(*resource).map(|(key, version)| (key.clone(), version.value.clone())).collect::<Vec<_>>()
+        cluster
+            .store
+            .list(*resource)
+            .map(|(key, version)| (key.clone(), version.value.clone()))
+            .collect::<Vec<_>>()
     };
     ALL.iter().flat_map(of).collect()
 }
@@ -238,7 +246,8 @@ fn jobs(cluster: &mut Cluster, fault: Fault, random: &mut Random) {
         }
         Fault::Resume => resume(cluster, key),
         _ => {
-            let uid = cluster.store.get(key).map(|job| job.value["metadata"]["uid"].clone()).unwrap_or_default();
+            let uid =
+                cluster.store.get(key).map(|job| job.value["metadata"]["uid"].clone()).unwrap_or_default();
             if random.chance(400) {
                 let pods: Vec<Key> = cluster.store.list(Resource::Pod).map(|(key, _)| key.clone()).collect();
                 for pod in pods {
@@ -325,7 +334,8 @@ pub(crate) fn help(cluster: &mut Cluster, story: &[Primitive], since: Duration) 
         cluster.store.list(Resource::Pod).map(|(key, pod)| (key.clone(), pod.value.clone())).collect();
     for (key, pod) in pods {
         let node = pod["spec"]["nodeName"].as_str();
-        let off = node.is_some_and(|name| cluster.machines.iter().any(|machine| machine.name == name && !machine.on));
+        let off = node
+            .is_some_and(|name| cluster.machines.iter().any(|machine| machine.name == name && !machine.on));
         let denied = pod["metadata"]["annotations"][konductor_api::annotations::GRANT]
             .as_str()
             .is_some_and(|grant| grant.contains(" deny "));

@@ -131,7 +131,10 @@ fn decoded(text: &str) -> String {
     while let Some(byte) = rest.next() {
         let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
         bytes.push(match byte {
-            b'%' => digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok()).unwrap_or(b'%'),
+            b'%' => digit()
+                .zip(digit())
+                .and_then(|(high, low)| u8::try_from(high * 16 + low).ok())
+                .unwrap_or(b'%'),
             b'+' => b' ',
             other => other,
         });
@@ -187,10 +190,16 @@ impl Cluster {
                 let wanted = &ask.body["preconditions"]["uid"];
                 let uid = self.store.get(&key).map(|version| version.value["metadata"]["uid"].clone());
                 if !wanted.is_null() && uid.as_ref().is_some_and(|uid| uid != wanted) {
-                    return Answer::refused(&Refused::Conflict("the UID in the precondition is another".to_owned()));
+                    return Answer::refused(&Refused::Conflict(
+                        "the UID in the precondition is another".to_owned(),
+                    ));
                 }
                 match self.delete(actor, &key, 0) {
-                    Ok(()) => Answer { code: 200, text: r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success"}"#.to_owned() },
+                    Ok(()) => Answer {
+                        code: 200,
+                        text: r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success"}"#
+                            .to_owned(),
+                    },
                     Err(refused) => Answer::refused(&refused),
                 }
             }
@@ -221,7 +230,13 @@ impl Cluster {
     }
 }
 
-fn apply(resource: Resource, value: &mut Value, body: &Value, status: bool, strategic: bool) -> Result<(), Refused> {
+fn apply(
+    resource: Resource,
+    value: &mut Value,
+    body: &Value,
+    status: bool,
+    strategic: bool,
+) -> Result<(), Refused> {
     let before = value.clone();
     if strategic {
         patch::strategic(value, body);

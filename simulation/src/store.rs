@@ -103,11 +103,15 @@ const ALL: [(Resource, &str, &str, &str); 13] = [
 
 impl Resource {
     pub(crate) fn of_path(group: &str, plural: &str) -> Option<Self> {
-        ALL.iter().find(|(_, known, word, _)| *known == group && *word == plural).map(|(resource, ..)| *resource)
+        ALL.iter()
+            .find(|(_, known, word, _)| *known == group && *word == plural)
+            .map(|(resource, ..)| *resource)
     }
 
     fn names(self) -> (&'static str, &'static str) {
-        ALL.iter().find(|(resource, ..)| *resource == self).map_or(("", ""), |(_, group, _, kind)| (group, kind))
+        ALL.iter()
+            .find(|(resource, ..)| *resource == self)
+            .map_or(("", ""), |(_, group, _, kind)| (group, kind))
     }
 
     pub(crate) fn kind(self) -> &'static str {
@@ -186,7 +190,12 @@ impl Store {
 // ------------------------------------------------------------------------------------------------------- writing
 
 impl Store {
-    pub(crate) fn create(&mut self, actor: Actor, key: &Key, mut value: Value) -> Result<Arc<Version>, Refused> {
+    pub(crate) fn create(
+        &mut self,
+        actor: Actor,
+        key: &Key,
+        mut value: Value,
+    ) -> Result<Arc<Version>, Refused> {
         if self.objects.contains_key(key) {
             return Err(Refused::AlreadyExists);
         }
@@ -197,7 +206,8 @@ impl Store {
         if !key.namespace.is_empty() {
             value["metadata"]["namespace"] = json!(key.namespace);
         }
-        value["metadata"]["uid"] = json!(format!("{}-{}-{}", key.resource.kind().to_lowercase(), key.name, self.made));
+        value["metadata"]["uid"] =
+            json!(format!("{}-{}-{}", key.resource.kind().to_lowercase(), key.name, self.made));
         value["metadata"]["creationTimestamp"] = json!(format!("{:.0}", self.now));
         value["metadata"]["generation"] = json!(1);
         Ok(self.put(actor, key, value))

@@ -70,7 +70,9 @@ const KINDS: [Kind; 14] = [
 impl Story {
     pub(crate) fn new(random: &mut Random) -> Self {
         let calm = random.millis(40_000, 240_000);
-        let within = |random: &mut Random, part: u64| random.millis(0, u64::try_from(calm.as_millis()).unwrap_or(0) / part);
+        let within = |random: &mut Random, part: u64| {
+            random.millis(0, u64::try_from(calm.as_millis()).unwrap_or(0) / part)
+        };
         let mut primitives: Vec<Primitive> = Vec::new();
         for number in 0..random.between(1, 4) {
             let kind = random.pick(&KINDS).copied().unwrap_or(Kind::Mutex);
@@ -88,7 +90,8 @@ impl Story {
             let comes = within(random, 2);
             claims.extend(claim(random, number, comes, &primitives));
         }
-        let specs: Vec<_> = primitives.iter().map(|primitive| spec(random, &primitive.is, &workloads)).collect();
+        let specs: Vec<_> =
+            primitives.iter().map(|primitive| spec(random, &primitive.is, &workloads)).collect();
         for (primitive, spec) in primitives.iter_mut().zip(specs) {
             primitive.spec = spec;
         }
@@ -112,7 +115,11 @@ fn spec(random: &mut Random, is: &PrimitiveRef, workloads: &[Workload]) -> Value
             json!({"expected": workloads.iter().filter(meet).count().max(1)})
         }
         Kind::WaitGroup => {
-            if random.chance(500) { json!({"expectAtLeast": random.between(1, 2)}) } else { json!({}) }
+            if random.chance(500) {
+                json!({"expectAtLeast": random.between(1, 2)})
+            } else {
+                json!({})
+            }
         }
         Kind::Gate => {
             let jobs: Vec<_> = workloads.iter().filter(|workload| workload.is_job).collect();
@@ -215,7 +222,12 @@ fn workload(random: &mut Random, number: u64, comes: Duration, primitives: &[Pri
     Workload { name, object, is_job, comes }
 }
 
-fn claim(random: &mut Random, number: usize, comes: Duration, primitives: &[Primitive]) -> Option<ClaimStory> {
+fn claim(
+    random: &mut Random,
+    number: usize,
+    comes: Duration,
+    primitives: &[Primitive],
+) -> Option<ClaimStory> {
     let primitive = random.pick(primitives)?;
     let kind = primitive.is.kind;
     let mut spec = json!({

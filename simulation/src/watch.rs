@@ -125,7 +125,11 @@ impl Watch {
             (true, false) => ("DELETED", change.after.as_ref().or(change.before.as_ref())?),
             (false, false) => return None,
         };
-        let text = match self.network.flaw.and_then(|flaw| flaw.view(self.network.cluster.lock().age(), &version.value)) {
+        let text = match self
+            .network
+            .flaw
+            .and_then(|flaw| flaw.view(self.network.cluster.lock().age(), &version.value))
+        {
             Some(seen) => seen.to_string(),
             None => version.text.clone(),
         };

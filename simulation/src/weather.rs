@@ -52,9 +52,13 @@ pub(crate) enum Fate {
     Down,
     Conflict,
     /// It never arrives.
-    Lost { told: bool },
+    Lost {
+        told: bool,
+    },
     /// It is done, and nobody hears of it.
-    AnswerLost { told: bool },
+    AnswerLost {
+        told: bool,
+    },
 }
 
 /// What becomes of one event of a watch.

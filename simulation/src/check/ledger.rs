@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use konductor_api::claim::LEASE_TTL;
 use konductor_api::duration::GoDuration;
 use konductor_api::ledger::{Evidence, Holder, Ledger, Mode, ParticipantKind};
+use konductor_api::participation::{Kind, PrimitiveRef};
 use konductor_primitives::facts::PodFacts;
 use serde_json::Value;
 
@@ -94,14 +95,21 @@ fn passed_over(cluster: &mut Cluster, key: &Key, holder: &Holder) {
     }
     let now = cluster.age();
     let Some(winner) = rank(cluster, &holder.name, &holder.uid) else { return };
-    let waiting: Vec<_> = cluster.history.waits_since.iter().map(|(uid, since)| (uid.clone(), *since)).collect();
+    let waiting: Vec<_> =
+        cluster.history.waits_since.iter().map(|(uid, since)| (uid.clone(), *since)).collect();
     for (uid, since) in waiting {
         let Some(body) = cluster.bodies.get(&uid).filter(|_| uid != holder.uid) else { continue };
-        let only = body.takes.len() == 1 && body.takes.iter().all(|taken| super::key_of(&taken.primitive) == *key);
+        let only =
+            body.takes.len() == 1 && body.takes.iter().all(|taken| super::key_of(&taken.primitive) == *key);
         let alive = cluster.machines[body.node].reports();
         let name = body.name.clone();
-        if only && alive && now.saturating_sub(since) > SEEN_BY_ALL && rank(cluster, &name, &uid) < Some(winner.clone()) {
-            let detail = format!("{} gets {key} before pod/{name}, which waits since {since:?}", holder.display());
+        if only
+            && alive
+            && now.saturating_sub(since) > SEEN_BY_ALL
+            && rank(cluster, &name, &uid) < Some(winner.clone())
+        {
+            let detail =
+                format!("{} gets {key} before pod/{name}, which waits since {since:?}", holder.display());
             return breaks(cluster, "PriorityRespected", detail);
         }
     }
@@ -154,10 +162,15 @@ fn released(cluster: &mut Cluster, key: &Key, holder: &Holder, new: &Ledger, aft
         let facts = PodFacts::of(&read, false);
         let opens = facts.grant.as_ref().is_some_and(|grant| grant.verdict.opens());
         if opens && !facts.deleting && facts.terminal.is_none() {
-            let detail = format!("{who} leaves {key} on {}, and {} could still read go", release.evidence, told.name);
+            let detail =
+                format!("{who} leaves {key} on {}, and {} could still read go", release.evidence, told.name);
             return breaks(cluster, "WithdrawBeforeRelease", detail);
         }
-        if release.evidence == Evidence::P0 && !facts.deleting && facts.terminal.is_none() && holder.kind == ParticipantKind::Pod {
+        if release.evidence == Evidence::P0
+            && !facts.deleting
+            && facts.terminal.is_none()
+            && holder.kind == ParticipantKind::Pod
+        {
             let detail = format!("{who} leaves {key} as if {} were not there", told.name);
             return breaks(cluster, "AbsenceConfirmed", detail);
         }
@@ -173,13 +186,19 @@ fn claim_released(cluster: &mut Cluster, key: &Key, holder: &Holder, evidence: E
             breaks(cluster, "ReleaseNeedsEvidence", format!("{who} leaves {key}, and nobody gave it back"));
         }
         (Evidence::T, Some(claim)) => {
-            let of = |value: &Value| value["spec"]["ttl"].as_str().and_then(|text| text.parse::<GoDuration>().ok());
+            let of = |value: &Value| {
+                value["spec"]["ttl"].as_str().and_then(|text| text.parse::<GoDuration>().ok())
+            };
             let default = (key.resource == Resource::Lease).then_some(LEASE_TTL);
             let Some(ttl) = of(&claim).or_else(|| of(after)).or(default) else {
                 return breaks(cluster, "TtlFloor", format!("{who} leaves {key} by time, and has no ttl"));
             };
             if text(&claim, "/status/phase") != "Expired" {
-                breaks(cluster, "WithdrawBeforeRelease", format!("{who} leaves {key} by time and was not told"));
+                breaks(
+                    cluster,
+                    "WithdrawBeforeRelease",
+                    format!("{who} leaves {key} by time and was not told"),
+                );
             }
             let silent = cluster.history.renewed.get(&holder.uid).map(|at| cluster.age().saturating_sub(*at));
             let floor = Duration::from_nanos(u64::try_from(ttl.as_nanoseconds()).unwrap_or(0));
@@ -198,13 +217,26 @@ pub(crate) fn claim(cluster: &mut Cluster, before: Option<&Value>, after: &Value
         let now = cluster.age();
         cluster.history.renewed.insert(uid.clone(), now);
     }
+    if before.is_none()
+        && let Some(kind) =
+            Kind::ALL.into_iter().find(|kind| kind.api_kind() == text(after, "/spec/primitive/kind"))
+    {
+        let primitive = PrimitiveRef { kind, name: text(after, "/spec/primitive/name").to_owned() };
+        cluster.history.members.entry(super::key_of(&primitive)).or_default().insert(uid.clone());
+    }
     if after["spec"]["outcome"] == "Succeeded" {
         cluster.history.claimed_well.insert(uid.clone());
     }
     let phase = |value: &Value| text(value, "/status/phase").to_owned();
     let told = phase(after) == "Granted" && before.is_none_or(|before| phase(before) != "Granted");
-    let Some(kind) = super::states::held(text(after, "/spec/primitive/kind")).filter(|_| told) else { return };
+    let Some(kind) = super::states::held(text(after, "/spec/primitive/kind")).filter(|_| told) else {
+        return;
+    };
     let key = Key::new(kind, text(after, "/spec/primitive/name"));
+    let done = |value: &Value| value["status"]["executed"] == true;
+    if cluster.store.get(&key).is_some_and(|once| done(&once.value)) {
+        return;
+    }
     if entry(cluster, &key, &uid).is_none() && !cluster.history.listed.contains_key(&(key.clone(), uid)) {
         let detail = format!("claim/{} is told of {key} that never had it", text(after, "/metadata/name"));
         breaks(cluster, "LedgerBeforeGo", detail);

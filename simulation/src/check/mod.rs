@@ -53,7 +53,10 @@ fn written_by_an_operator(cluster: &mut Cluster, change: &Change) {
     let status = |version: &Option<std::sync::Arc<crate::store::Version>>| {
         version.as_ref().map(|version| version.value["status"].clone()).unwrap_or_default()
     };
-    if change.after.is_some() && change.actor == Actor::World && status(&change.before) != status(&change.after) {
+    if change.after.is_some()
+        && change.actor == Actor::World
+        && status(&change.before) != status(&change.after)
+    {
         breaks(cluster, "StatusOnlyByOperator", format!("{} was written by somebody else", change.key));
     }
 }

@@ -50,7 +50,8 @@ pub(crate) fn written(cluster: &mut Cluster, change: &Change, before: Option<&Va
 fn notes_its_wait(cluster: &mut Cluster, uid: &str, pod: &Value) {
     let statuses = pod["status"]["initContainerStatuses"].as_array();
     let runs = statuses.into_iter().flatten().any(|status| {
-        status["name"] == konductor_api::annotations::WAITER_CONTAINER && !status["state"]["running"].is_null()
+        status["name"] == konductor_api::annotations::WAITER_CONTAINER
+            && !status["state"]["running"].is_null()
     });
     let waits = runs && pod["metadata"]["deletionTimestamp"].is_null() && grant_of(pod).is_none();
     let now = cluster.age();
@@ -98,11 +99,16 @@ fn told(cluster: &mut Cluster, pod: &Value, grant: &Grant) {
             highest = highest.max(Some(run));
         } else if taken.role.waits() && !cluster.history.opened.contains(&key) {
             let invariant = if taken.primitive.kind == Kind::Gate { "GateSound" } else { "NoEarlyPass" };
-            return breaks(cluster, invariant, format!("pod/{name} is told {what}, and {key} never was open"));
+            return breaks(
+                cluster,
+                invariant,
+                format!("pod/{name} is told {what}, and {key} never was open"),
+            );
         }
     }
     if let Some(highest) = highest.filter(|run| u64::try_from(*run).unwrap_or(0) < grant.run) {
-        let detail = format!("pod/{name} is told run {}, and {highest} was the last that was listed", grant.run);
+        let detail =
+            format!("pod/{name} is told run {}, and {highest} was the last that was listed", grant.run);
         breaks(cluster, "LedgerBeforeGo", detail);
     }
 }

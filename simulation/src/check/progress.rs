@@ -13,7 +13,9 @@ pub(crate) fn rest(cluster: &Cluster) -> Vec<String> {
         let kept = pod["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
         let deleting = !pod["metadata"]["deletionTimestamp"].is_null();
         if !over || kept || deleting {
-            let grant = pod["metadata"]["annotations"][konductor_api::annotations::GRANT].as_str().unwrap_or("nothing");
+            let grant = pod["metadata"]["annotations"][konductor_api::annotations::GRANT]
+                .as_str()
+                .unwrap_or("nothing");
             rest.push(format!(
                 "{key} ({}{}{}, told {grant})",
                 pod["status"]["phase"].as_str().unwrap_or("Pending"),
@@ -31,9 +33,14 @@ pub(crate) fn rest(cluster: &Cluster) -> Vec<String> {
             rest.push(key.to_string());
         }
     }
-    for resource in
-        [Resource::Mutex, Resource::RWMutex, Resource::Semaphore, Resource::Lease, Resource::Once, Resource::WaitGroup]
-    {
+    for resource in [
+        Resource::Mutex,
+        Resource::RWMutex,
+        Resource::Semaphore,
+        Resource::Lease,
+        Resource::Once,
+        Resource::WaitGroup,
+    ] {
         for (key, version) in cluster.store.list(resource) {
             let status = &version.value["status"];
             let holders = status["holders"].as_array().into_iter().flatten();

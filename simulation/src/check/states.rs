@@ -27,9 +27,12 @@ fn turns(before: Option<&Value>, after: &Value, phase: &str) -> bool {
 
 /// A gate was written.
 pub(crate) fn gate(cluster: &mut Cluster, key: &Key, before: Option<&Value>, after: &Value) {
-    let statuses = |value: &Value| value["status"]["conditionStatuses"].as_array().cloned().unwrap_or_default();
+    let statuses =
+        |value: &Value| value["status"]["conditionStatuses"].as_array().cloned().unwrap_or_default();
     let now = statuses(after);
-    if let Some(before) = before.filter(|before| before["spec"] == after["spec"] && after["spec"]["latch"] != false) {
+    if let Some(before) =
+        before.filter(|before| before["spec"] == after["spec"] && after["spec"]["latch"] != false)
+    {
         for was in statuses(before).iter().filter(|was| was["met"] == true) {
             if !now.iter().any(|is| is["about"] == was["about"] && is["met"] == true) {
                 breaks(cluster, "LatchFinal", format!("{key}: {} was met and is not", was["about"]));
@@ -41,7 +44,11 @@ pub(crate) fn gate(cluster: &mut Cluster, key: &Key, before: Option<&Value>, aft
         let (complete, failed) =
             (cluster.history.completed.contains(uid), cluster.history.failed.contains(uid));
         if !(complete || failed && text(status, "/about").contains("Failed")) {
-            breaks(cluster, "GateSound", format!("{key}: {} is met by {uid}, which never was so", status["about"]));
+            breaks(
+                cluster,
+                "GateSound",
+                format!("{key}: {} is met by {uid}, which never was so", status["about"]),
+            );
         }
     }
     if turns(before, after, "Open") {
@@ -75,7 +82,8 @@ pub(crate) fn barrier(cluster: &mut Cluster, key: &Key, before: Option<&Value>, 
         if usize::try_from(arrived).unwrap_or(0) > came {
             breaks(cluster, "DistinctArrivals", format!("{key} counts {arrived}, and {came} ever came"));
         }
-        let expected = after["spec"]["quorum"].as_i64().or_else(|| after["spec"]["expected"].as_i64()).unwrap_or(0);
+        let expected =
+            after["spec"]["quorum"].as_i64().or_else(|| after["spec"]["expected"].as_i64()).unwrap_or(0);
         if arrived < expected {
             breaks(cluster, "NoEarlyPass", format!("{key} opens with {arrived} of {expected}"));
         }
@@ -90,7 +98,8 @@ pub(crate) fn waitgroup(cluster: &mut Cluster, key: &Key, before: Option<&Value>
     cluster.history.count("groups done");
     cluster.history.opened.insert(key.clone());
     let at_work = cluster.bodies.values().find(|body| {
-        let joins = body.takes.iter().any(|taken| taken.role == Role::Join && key_of(&taken.primitive) == *key);
+        let joins =
+            body.takes.iter().any(|taken| taken.role == Role::Join && key_of(&taken.primitive) == *key);
         joins && body.is_critical()
     });
     if let Some(body) = at_work {
