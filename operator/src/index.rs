@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use konductor_api::claim::Claim;
 use konductor_api::participation::{PodPlan, PrimitiveRef, PrimitiveSet};
+use konductor_primitives::facts::JobFacts;
 use konductor_primitives::looked::Target;
 use konductor_primitives::record::PodRecord;
 
@@ -130,7 +131,7 @@ impl Index {
         for primitive in entry.plan.pod.primitives() {
             state.members(&key.namespace, primitive).pods.insert(key.name.clone());
         }
-        if let Some(job) = entry.job.clone().filter(|_| !entry.plan.job.is_empty()) {
+        if let Some(job) = entry.job.clone() {
             state.pods_of_job.entry(job).or_default().insert(key.clone());
         }
         if let Some(node) = entry.node.clone() {
@@ -153,6 +154,12 @@ impl Index {
         let set = set_of(&job.metadata);
         concerned.extend(keys_of(&key.namespace, set.primitives()));
         concerned.extend(state.looking_at(&job_target(&key)));
+        // Whether a pod that failed is tried again is for its Job to say, whoever of them takes part.
+        if JobFacts::of(job).is_over() {
+            let pods = state.pods_of_job.get(job.metadata.uid.as_deref().unwrap_or_default());
+            let plans = pods.into_iter().flatten().filter_map(|key| state.pods.get(key));
+            concerned.extend(plans.flat_map(|entry| keys_of(&key.namespace, entry.plan.pod.primitives())));
+        }
         for primitive in set.primitives() {
             state.members(&key.namespace, primitive).jobs.insert(key.name.clone());
         }
@@ -361,7 +368,7 @@ impl Index {
         keys_of(namespace, others.into_iter())
     }
 
-    /// The pods of a Job that takes part itself.
+    /// The pods of a Job, as far as they or it take part.
     pub(crate) fn pods_of_job(&self, uid: &str) -> Vec<ObjectKey> {
         self.read().pods_of_job.get(uid).into_iter().flatten().cloned().collect()
     }
@@ -456,6 +463,20 @@ mod tests {
         assert_eq!(index.members("ns", &mutex), Members::default(), "there the Job takes part");
         assert_eq!(index.pods_of_job("job-uid").len(), 1);
         assert_eq!(index.concerned_by_node("n1").len(), 2);
+    }
+
+    #[test]
+    fn the_end_of_a_job_concerns_what_its_pods_take_themselves() {
+        let index = Index::default();
+        index.set_pod(&pod("p", &json!({"konductor.io/waitgroup": "all"}), "n1"));
+        let job = |conditions: &serde_json::Value| -> Job {
+            let metadata = json!({"name": "j", "namespace": "ns", "uid": "job-uid"});
+            serde_json::from_value(json!({"metadata": metadata, "status": {"conditions": conditions}}))
+                .unwrap()
+        };
+        assert!(index.set_job(&job(&json!([]))).is_empty());
+        let over = job(&json!([{"type": "Failed", "status": "True"}]));
+        assert_eq!(index.set_job(&over), [key(Kind::WaitGroup, "all")]);
     }
 
     #[test]

@@ -274,6 +274,12 @@ fn follow_up<P: Rule>(
             context.telemetry.released(primitive.kind, holder);
         }
     }
+    // What their end had to be counted for may be written down now.
+    let over = participants.iter().flat_map(|who| &who.pods).filter(|pod| pod.finalizer && pod.is_dead());
+    for pod in over {
+        let key = ObjectKey { namespace: namespace.to_owned(), name: pod.name.clone() };
+        context.queue.add(Key::Pod(key));
+    }
     let granted: HashSet<_> =
         holds.iter().filter(|(token, _)| !held.contains_key(*token)).map(|(_, holder)| &holder.uid).collect();
     for participant in participants.iter().filter(|participant| granted.contains(&participant.uid)) {

@@ -78,13 +78,13 @@ impl Silence {
             state.claims.remove(uid);
             return SignedDuration::ZERO;
         }
-        let (clock, sign) = (state.clock, &claim.spec.renew_time);
+        let (clock, now, sign) = (state.clock, state.now(), &claim.spec.renew_time);
         let heard = state.claims.entry(uid.to_owned()).or_insert_with(|| Heard {
             key: ObjectKey::of(&claim.metadata),
             sign: sign.clone(),
-            at: clock,
+            at: now,
         });
-        heard.hear(sign.clone(), clock);
+        heard.hear(sign.clone(), now);
         since(clock, heard.at)
     }
 
@@ -95,13 +95,13 @@ impl Silence {
             state.pods.remove(&pod.uid);
             return SignedDuration::ZERO;
         }
-        let clock = state.clock;
+        let (clock, now) = (state.clock, state.now());
         let heard = state.pods.entry(pod.uid.clone()).or_insert_with(|| Heard {
             key: ObjectKey::of(&pod.object().metadata),
             sign: pod.renewal,
-            at: clock,
+            at: now,
         });
-        heard.hear(pod.renewal, clock);
+        heard.hear(pod.renewal, now);
         let at = heard.at;
         let node = pod.node.as_ref().and_then(|node| state.nodes.get(node)).map(|(_, at)| *at);
         since(clock, node.map_or(at, |node| node.max(at)))
@@ -112,10 +112,10 @@ impl Silence {
         let Some(name) = lease.metadata.name.clone() else { return };
         let sign = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         let mut state = self.state();
-        let clock = state.clock;
-        let known = state.nodes.entry(name).or_insert_with(|| (sign.clone(), clock));
+        let now = state.now();
+        let known = state.nodes.entry(name).or_insert_with(|| (sign.clone(), now));
         if known.0 != sign {
-            *known = (sign, clock);
+            *known = (sign, now);
         }
     }
 
@@ -167,6 +167,14 @@ impl Silence {
     }
 }
 
+impl State {
+    /// What the clock will show of this moment: the next read lets it tick for what has passed since the last one, and that much
+    /// was before now.
+    fn now(&self) -> Duration {
+        self.clock + self.last_read.map(|last| last.elapsed().min(TOGETHER)).unwrap_or_default()
+    }
+}
+
 impl Probe {
     async fn answers(&self, client: &Client) -> bool {
         match self {
@@ -202,6 +210,23 @@ mod tests {
             "status": {"phase": phase},
         }))
         .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passed_before_a_renewal_was_seen_does_not_count() {
+        let silence = Silence::default();
+        let granted = |renewed: &str| claim("Granted", renewed);
+        silence.of(&granted("2030-01-01T00:00:00.000000Z"));
+        silence.read(Instant::now(), true);
+        tokio::time::advance(Duration::from_millis(1900)).await;
+        let renewed = granted("2030-01-01T00:00:02.000000Z");
+        silence.of(&renewed);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        silence.read(Instant::now(), true);
+        assert!(silence.of(&renewed) <= SignedDuration::from_millis(100));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        silence.read(Instant::now(), true);
+        assert_eq!(silence.of(&renewed), SignedDuration::from_millis(1100));
     }
 
     #[test]

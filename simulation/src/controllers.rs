@@ -4,6 +4,7 @@
 //! dangerous things included: a pod is called Failed without a look, a replacement comes while its predecessor still ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -104,8 +105,9 @@ impl Controllers {
     fn collect(&mut self, cluster: &mut Cluster, random: &mut Random) {
         let now = cluster.age();
         let pods: Vec<_> =
-            cluster.store.list(Resource::Pod).map(|(key, pod)| (key.clone(), pod.value.clone())).collect();
+            cluster.store.list(Resource::Pod).map(|(key, pod)| (key.clone(), Arc::clone(pod))).collect();
         for (key, pod) in pods {
+            let pod = &pod.value;
             let deleting = !pod["metadata"]["deletionTimestamp"].is_null();
             if let Some(node) = pod["spec"]["nodeName"].as_str() {
                 let object = cluster.store.value(Resource::Node, node);
@@ -126,7 +128,7 @@ impl Controllers {
                     }
                 }
             }
-            let owner = job_of(&pod).map(ToOwned::to_owned);
+            let owner = job_of(pod).map(ToOwned::to_owned);
             let orphan = owner.is_some_and(|uid| {
                 !cluster
                     .store
@@ -134,7 +136,7 @@ impl Controllers {
                     .any(|(_, job)| job.value["metadata"]["uid"] == uid.as_str())
             });
             if orphan && !deleting && random.chance(300) {
-                let grace = if pod["spec"]["nodeName"].is_null() || is_final(&pod) { 0 } else { 30 };
+                let grace = if pod["spec"]["nodeName"].is_null() || is_final(pod) { 0 } else { 30 };
                 let _ = cluster.delete(Actor::World, &key, grace);
             }
         }
@@ -143,9 +145,10 @@ impl Controllers {
     // -------------------------------------------------------------------------------------------------- Jobs
 
     fn job(&mut self, cluster: &mut Cluster, key: &Key, random: &mut Random) {
-        let Some(job) = cluster.store.get(key).map(|job| job.value.clone()) else { return };
+        let Some(job) = cluster.store.get(key).map(Arc::clone) else { return };
+        let job = &job.value;
         let uid = job["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-        if is_over(&job) {
+        if is_over(job) {
             return;
         }
         let now = cluster.age();
@@ -155,11 +158,12 @@ impl Controllers {
             .store
             .list(Resource::Pod)
             .filter(|(_, pod)| job_of(&pod.value) == Some(&uid))
-            .map(|(key, pod)| (key.clone(), pod.value.clone()))
+            .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
             .collect();
         let mut active = Vec::new();
         let mut there = BTreeSet::new();
         for (key, pod) in &pods {
+            let pod = &pod.value;
             let pod_uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
             there.insert(pod_uid.clone());
             match phase(pod) {
@@ -184,9 +188,9 @@ impl Controllers {
             job["spec"][field].as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
         };
         let (completions, parallelism) = (number("completions", 1), number("parallelism", 1));
-        let succeeds = count.succeeded.len() >= completions || has(&job, "SuccessCriteriaMet");
-        let fails = count.failed.len() > number("backoffLimit", 6) || has(&job, "FailureTarget");
-        let living = pods.iter().any(|(_, pod)| !is_final(pod));
+        let succeeds = count.succeeded.len() >= completions || has(job, "SuccessCriteriaMet");
+        let fails = count.failed.len() > number("backoffLimit", 6) || has(job, "FailureTarget");
+        let living = pods.iter().any(|(_, pod)| !is_final(&pod.value));
         if succeeds || fails {
             for (key, _) in &active {
                 remove(cluster, key);
@@ -198,7 +202,7 @@ impl Controllers {
                     push(job, &json!({"type": type_, "status": "True", "message": "as its pods ended"}));
                     job["status"]["active"] = json!(0);
                 });
-            } else if fails && !has(&job, "FailureTarget") {
+            } else if fails && !has(job, "FailureTarget") {
                 cluster.change(key, |job| push(job, &json!({"type": "FailureTarget", "status": "True"})));
             }
             return;
@@ -220,7 +224,7 @@ impl Controllers {
         for _ in active.len()..wanted {
             count.made += 1;
             let name = format!("{}-{}", key.name, count.made);
-            make_pod(cluster, &job, &name, &uid);
+            make_pod(cluster, job, &name, &uid);
         }
         let busy = wanted.max(active.len());
         cluster.change(key, |job| {

@@ -14,6 +14,7 @@ mod oci;
 #[cfg(test)]
 mod papers;
 mod proxy;
+mod sim;
 mod soak;
 mod target;
 mod test;
@@ -41,6 +42,8 @@ enum Command {
     Bench(bench::Name),
     /// Feed what reads other people's input with what nobody would write; installs cargo-fuzz if it is not there
     Fuzz(fuzz::Options),
+    /// The real operator over an API server in memory, in a cluster where everything goes wrong, by the seed
+    Sim(sim::Options),
     /// Admit annotated pods for half an hour while certificates and replicas of the webhook come and go
     Soak(soak::Options),
     /// The project's own Kubernetes, built from source and run beside whatever else this machine does
@@ -77,6 +80,7 @@ fn run() -> anyhow::Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Bench(name) => bench::run(&name),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Cluster(action) => cluster::run(action),
         Command::Install(choice) => install(&choice),

@@ -10,7 +10,7 @@ pub(crate) mod progress;
 pub(crate) mod states;
 
 use konductor_api::ledger::{Holder, Ledger};
-use konductor_api::participation::{Kind, PrimitiveRef};
+use konductor_api::participation::{Kind, PrimitiveRef, PrimitiveSet};
 use serde_json::Value;
 
 pub(crate) use pods::{passes, starts};
@@ -43,7 +43,7 @@ pub(crate) fn change(cluster: &mut Cluster, change: &Change) {
         Resource::Barrier => states::barrier(cluster, &change.key, before, after),
         Resource::WaitGroup => states::waitgroup(cluster, &change.key, before, after),
         Resource::Pod => pods::written(cluster, change, before, after),
-        Resource::Job => job(cluster, after),
+        Resource::Job => job(cluster, before, after),
         Resource::Claim => ledger::claim(cluster, before, after),
         Resource::Node | Resource::NodeLease => {}
     }
@@ -61,8 +61,15 @@ fn written_by_an_operator(cluster: &mut Cluster, change: &Change) {
     }
 }
 
-fn job(cluster: &mut Cluster, after: &Value) {
+fn job(cluster: &mut Cluster, before: Option<&Value>, after: &Value) {
     let uid = text(after, "/metadata/uid").to_owned();
+    if before.is_none() {
+        let annotations =
+            serde_json::from_value(after["metadata"]["annotations"].clone()).unwrap_or_default();
+        for primitive in PrimitiveSet::of(&annotations).primitives() {
+            cluster.history.members.entry(key_of(primitive)).or_default().insert(uid.clone());
+        }
+    }
     let conditions = after["status"]["conditions"].as_array();
     for condition in conditions.into_iter().flatten().filter(|condition| condition["status"] == "True") {
         match condition["type"].as_str() {

@@ -119,6 +119,10 @@ fn lifted(cluster: &mut Cluster, pod: &Value) {
     if cluster.bodies.get(&uid).is_some_and(crate::kubelet::Body::is_critical) {
         return breaks(cluster, "ReleaseNeedsEvidence", format!("pod/{name} is let go of, and still runs"));
     }
+    // Of one that is over an operator with an old view may write an entry again: it can never be told.
+    if matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
+        return;
+    }
     for taken in takes(pod, &plan_of(pod)).into_iter().filter(|taken| taken.role.is_held()) {
         let key = key_of(&taken.primitive);
         let holder = entry(cluster, &key, &taken.by);
