@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use konductor_operator::backoff::Salt;
+use konductor_operator::client::Requests;
 use konductor_operator::clock::Clock;
 use konductor_operator::operator::{Operator, Settings};
 use tokio::task::JoinHandle;
@@ -281,7 +282,12 @@ impl Post {
         let settings = Settings {
             concurrency: 4,
             instance: Some(format!("operator-{}", self.number)),
+            // Both work, which is harder than to take turns.
+            candidate: None,
+            // That pods are lost to silence is not told here yet.
+            loses_pods: false,
             clock: Clock::Simulated { epoch: epoch + self.skew, since },
+            requests: Requests::default(),
             salt: Salt(u64::try_from(self.number).unwrap_or(0) * 1000 + self.generation),
         };
         let operator = Operator::new(&client, settings);

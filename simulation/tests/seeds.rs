@@ -33,6 +33,7 @@ fn a_seed_is_lived_the_same_way_again() {
 #[rstest]
 #[case(Flaw::GrantsWithoutFinalizer, 0)]
 fn a_flaw_is_found(#[case] flaw: Flaw, #[case] seed: u64) {
-    let found = (seed..seed + 20).any(|seed| live(seed, Way { flaw: Some(flaw), told: false }).broken.is_some());
+    let found =
+        (seed..seed + 20).any(|seed| live(seed, Way { flaw: Some(flaw), told: false }).broken.is_some());
     assert!(found, "{flaw:?}");
 }

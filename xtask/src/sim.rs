@@ -32,7 +32,8 @@ pub(crate) struct Options {
 
 impl Options {
     /// Those seeds, from the first on.
-    pub(crate) const fn of(seeds: u64) -> Self {
+    #[cfg(test)]
+    const fn of(seeds: u64) -> Self {
         Self { seeds, start: 0, replay: None, flaw: None, all: false }
     }
 

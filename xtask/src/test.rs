@@ -23,11 +23,8 @@ use konductor_cluster::{Kubernetes, Progress};
 
 use self::cargo::cargo;
 use self::report::Report;
-use crate::{generate, sim};
 use crate::target::Choice;
-
-/// Lives of the simulation: some minutes on two processors.
-const SEEDS: u64 = 10_000;
+use crate::generate;
 
 /// What to test.
 #[derive(Debug, Args)]
@@ -66,9 +63,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let arguments = with_filter(&["test", "--workspace", "--locked", "--no-fail-fast"], &[], &options.filter);
     report.tests("tests without a cluster", |tally| cargo::test(cargo(&as_strs(&arguments)), tally));
-    if options.filter.is_empty() {
-        report.step("simulation", || sim::run(&sim::Options::of(SEEDS)));
-    }
     if options.no_cluster {
         report.skip("tests on a cluster", "--no-cluster");
     } else {
