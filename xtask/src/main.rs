@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "where errors and advice end up")]
 
 mod bench;
+mod chaos;
 mod cluster;
 mod demo;
 mod fuzz;
@@ -46,6 +47,8 @@ enum Command {
     Sim(sim::Options),
     /// Admit annotated pods for half an hour while certificates and replicas of the webhook come and go
     Soak(soak::Options),
+    /// Hand-overs while machines, control plane, Konductor and workloads fail; on a cluster of its own
+    Chaos(chaos::Options),
     /// The project's own Kubernetes, built from source and run beside whatever else this machine does
     #[command(subcommand)]
     Cluster(cluster::Action),
@@ -82,6 +85,7 @@ fn run() -> anyhow::Result<()> {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Cluster(action) => cluster::run(action),
         Command::Install(choice) => install(&choice),
         Command::Uninstall(choice) => uninstall(&choice),

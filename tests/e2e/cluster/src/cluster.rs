@@ -364,6 +364,19 @@ impl Cluster {
         Ok(worker)
     }
 
+    /// The nodes beside the first, whether they run or not; none of them may be another test's.
+    pub fn workers(&self) -> Vec<Worker> {
+        Spec::joined(&self.layout).into_iter().map(|spec| Worker::new(self, spec)).collect()
+    }
+
+    /// A folder that is the machine's and, under the same path, each node's: what containers write there with the help of a
+    /// `hostPath` is in one order, whatever node they run on. It goes with the cluster.
+    pub fn common_folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.layout.path("common").join(name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(folder)
+    }
+
     /// Puts images (docker or OCI archives) where pods find them, on all nodes that run.
     pub fn import_images<P: AsRef<Path>>(&self, archives: &[P]) -> Result<()> {
         for archive in archives {
@@ -391,9 +404,13 @@ impl Cluster {
 
     /// Kills the first process of a container on the first node; the id is that of the pod's status, with or without `containerd://`.
     pub fn kill_container(&self, id: &str, signal: &str) -> Result<()> {
+        self.kill_container_on(&self.node, id, signal)
+    }
+
+    pub(crate) fn kill_container_on(&self, node: &Node, id: &str, signal: &str) -> Result<()> {
         let id = id.trim_start_matches("containerd://");
         let signal = format!("SIG{}", signal.trim_start_matches("SIG"));
-        self.ctr(&self.node, &["tasks", "kill", "--signal", &signal, id]).map(drop)
+        self.ctr(node, &["tasks", "kill", "--signal", &signal, id]).map(drop)
     }
 
     /// Sends a daemon a signal by name: `STOP`, `CONT`, `KILL`, `TERM`.

@@ -89,6 +89,19 @@ impl Worker {
         self.start(Daemon::Kubelet, &node)
     }
 
+    /// Kills a daemon of it and starts it again; containers go on.
+    pub fn restart(&self, daemon: Daemon) -> Result<()> {
+        ensure!(Daemon::FURTHER.contains(&daemon), "node {} has no {}", self.name(), daemon.name());
+        let node = self.node()?;
+        daemon.kill(&self.cluster.layout, &node)?;
+        self.start(daemon, &node)
+    }
+
+    /// Kills the first process of a container on it; see [`Cluster::kill_container`].
+    pub fn kill_container(&self, id: &str, signal: &str) -> Result<()> {
+        self.cluster.kill_container_on(&self.node()?, id, signal)
+    }
+
     // ------------------------------------------------------------------------------------------ the Node
 
     /// Deletes its Node object, as a cloud controller does when a machine is gone. A kubelet that runs makes another only
