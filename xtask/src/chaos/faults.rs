@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::journal;
 use super::random::Random;
 use super::scene::{Scene, until};
 
@@ -64,9 +65,9 @@ pub(super) struct Done {
 
 /// When the cluster has recovered.
 pub(super) enum Until {
-    /// All of it works.
+    /// All of it works, and one more hold begins.
     Whole,
-    /// Konductor serves.
+    /// Konductor serves, and one more hold begins.
     Serving,
     /// Somebody holds that object under a token that is none of those so far.
     NextHold { object: String, tokens: Vec<u64> },
@@ -160,8 +161,8 @@ impl Until {
     /// Waits for it; without chaos nobody may be left who would take the lock next.
     fn comes(&self, scene: &Scene) -> Result<bool> {
         match self {
-            Self::Whole => scene.until_whole().map(|()| true),
-            Self::Serving => scene.until_serving().map(|()| true),
+            Self::Whole => scene.until_whole().and_then(|()| goes_on(scene)),
+            Self::Serving => scene.until_serving().and_then(|()| goes_on(scene)),
             Self::NextHold { object, tokens } => {
                 until(&format!("somebody holds {object}"), PATIENCE, || {
                     let journals = scene.journals()?;
@@ -180,6 +181,15 @@ impl Until {
             }
         }
     }
+}
+
+/// Waits until one more hold than there are now has begun: that a part is ready does not say that it works.
+fn goes_on(scene: &Scene) -> Result<bool> {
+    let count =
+        || -> Result<usize> { Ok(scene.journals()?.values().map(|lines| journal::holds(lines).len()).sum()) };
+    let before = count()?;
+    until("one more hold begins", PATIENCE, || Ok(scene.is_calm() || count()? > before))?;
+    Ok(!scene.is_calm())
 }
 
 /// After a success nobody holds a Once any more.
