@@ -62,7 +62,8 @@ impl Work {
             holds.push(Hold { lock: pool, object: pool.name, share });
         }
         let several = form == Form::Job && lock.style == Style::Jobs && random.percent(10);
-        let fails_first = form == Form::Job && random.percent(8);
+        // A Once is handed over only by those who fail.
+        let fails_first = random.percent(if lock.kind == Kind::Once { 50 } else { 8 });
         let beats = 2 + random.below(13);
         let script = script(&name, &holds, beats, !several, fails_first);
         let in_place = form == Form::Job && random.percent(25);
