@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// Hand-overs, all locks together
     #[arg(long, default_value_t = 1000)]
     rounds: usize,
+    /// Minutes after which it is enough, however many there were [default: none]
+    #[arg(long)]
+    minutes: Option<u64>,
     /// The same seed gives the same workloads and faults again, in the same order [default: of the time]
     #[arg(long)]
     seed: Option<u64>,
@@ -65,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         locks::LOCKS.len(),
         options.rounds
     );
-    let outcome = course::run(&scene, options.rounds, seed);
+    let outcome = course::run(&scene, &course::Enough::new(options.rounds, options.minutes), seed);
     let mut figures = figures(&scene, seed)?;
     if let Err(error) = outcome {
         figures.problems.push(format!("{error:#}"));
@@ -170,6 +173,7 @@ mod tests {
     fn a_cluster_of_somebody_elses_is_refused_with_the_reason() {
         let options = Options {
             rounds: 1,
+            minutes: None,
             seed: None,
             name: "chaos".to_owned(),
             kubeconfig: Some("/root/.kube/config".into()),

@@ -25,8 +25,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(600);
 const SETTLE: Duration = Duration::from_secs(120);
 
+/// When contention ends.
+pub(super) struct Enough {
+    rounds: usize,
+    time: Option<Duration>,
+}
+
+impl Enough {
+    pub(super) fn new(rounds: usize, minutes: Option<u64>) -> Self {
+        Self { rounds, time: minutes.map(|minutes| Duration::from_secs(60 * minutes)) }
+    }
+
+    fn is(&self, count: usize, elapsed: Duration) -> bool {
+        count >= self.rounds || self.time.is_some_and(|time| elapsed >= time)
+    }
+}
+
 /// From the first workload to the last release.
-pub(super) fn run(scene: &Scene, rounds: usize, seed: u64) -> Result<()> {
+pub(super) fn run(scene: &Scene, enough: &Enough, seed: u64) -> Result<()> {
     let (sender, changes) = channel();
     let mut paths: Vec<_> = [work::Form::Job, work::Form::Pod].map(work::collection).to_vec();
     paths.push(format!("/api/v1/namespaces/{NAMESPACE}/events"));
@@ -51,7 +67,7 @@ pub(super) fn run(scene: &Scene, rounds: usize, seed: u64) -> Result<()> {
         let lanes = [Lane::Machines, Lane::Parts]
             .map(|lane| threads.spawn(move || faults::run(scene, lane, seed, say)));
         let driven =
-            until_enough(scene, &mut drive, rounds, &say, || lanes.iter().any(ScopedJoinHandle::is_finished));
+            until_enough(scene, &mut drive, enough, &say, || lanes.iter().any(ScopedJoinHandle::is_finished));
         scene.calm_down();
         say("calm: no more workloads, no more faults");
         let mut outcome = driven;
@@ -70,7 +86,7 @@ pub(super) fn run(scene: &Scene, rounds: usize, seed: u64) -> Result<()> {
 fn until_enough(
     scene: &Scene,
     drive: &mut Drive<'_>,
-    rounds: usize,
+    enough: &Enough,
     say: &impl Fn(&str),
     has_ended: impl Fn() -> bool,
 ) -> Result<()> {
@@ -96,7 +112,7 @@ fn until_enough(
                 drive.count()
             ));
         }
-        if count >= rounds {
+        if enough.is(count, scene.begun.elapsed()) {
             return Ok(());
         }
         ensure!(!has_ended(), "the faults ended before the hand-overs did");

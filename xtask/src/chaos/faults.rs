@@ -204,7 +204,9 @@ pub(super) fn run(scene: &Scene, lane: Lane, seed: u64, say: impl Fn(&str)) -> R
         let mut deck: Vec<_> = Fault::ALL.into_iter().filter(|fault| fault.lane() == lane).collect();
         random.shuffle(&mut deck);
         for fault in deck {
-            rest(scene, random.seconds(2, 8));
+            // The loss of a machine stops more than half of all hand-overs for a while.
+            let pause = if lane == Lane::Machines { random.seconds(5, 25) } else { random.seconds(2, 8) };
+            rest(scene, pause);
             if scene.is_calm() {
                 return Ok(());
             }
