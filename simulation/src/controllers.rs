@@ -88,13 +88,13 @@ impl Controllers {
                 continue;
             }
             let since = *self.silent.entry(number).or_insert(now);
-            if now - since < SILENCE {
+            if now.saturating_sub(since) < SILENCE {
                 continue;
             }
             cluster.change(&Key::new(Resource::Node, &name), |node| {
                 node["status"]["conditions"] = json!([{"type": "Ready", "status": "Unknown"}]);
             });
-            if now - since > EVICTION {
+            if now.saturating_sub(since) > EVICTION {
                 for key in pods_on(cluster, &name) {
                     let _ = cluster.delete(Actor::World, &key, 30);
                 }
@@ -118,7 +118,7 @@ impl Controllers {
                 });
                 if gone {
                     let since = *self.missing.entry(node.to_owned()).or_insert(now);
-                    if now - since > QUARANTINE {
+                    if now.saturating_sub(since) > QUARANTINE {
                         bury(cluster, &key);
                     }
                 } else {
@@ -196,7 +196,7 @@ impl Controllers {
                 remove(cluster, key);
             }
             let since = *count.enough_since.get_or_insert(now);
-            if !living && now - since > Duration::from_millis(random.between(500, 3500)) {
+            if !living && now.saturating_sub(since) > Duration::from_millis(random.between(500, 3500)) {
                 let type_ = if succeeds { "Complete" } else { "Failed" };
                 cluster.change(key, |job| {
                     push(job, &json!({"type": type_, "status": "True", "message": "as its pods ended"}));

@@ -245,7 +245,7 @@ impl Flaw {
             (Self::OverwritesLedgers, kind) if kind.is_primitive() => unconditional(ask),
             (Self::PatchesAnyVersion, Resource::Pod) => unconditional(ask),
             (Self::GrantsWithoutFinalizer, Resource::Pod) if goes => {
-                remove(&mut ask.body["metadata"], "finalizers")
+                remove(&mut ask.body["metadata"], "finalizers");
             }
             (Self::SkipsWithdrawal, Resource::Pod) if grant.ends_with(" released") => {
                 return pretend(&ask.body);

@@ -207,8 +207,8 @@ impl Body {
         let myself = Myself { pod_uid: self.uid.clone(), started_at };
         let used = if forgets { 0 } else { self.used };
         match judge(&self.file, &myself, used) {
-            Standing::Go(run) => self.pass(now, run, false),
-            Standing::Skip { run, .. } => self.pass(now, run, true),
+            Standing::Go(run) => Some(self.pass(now, run, false)),
+            Standing::Skip { run, .. } => Some(self.pass(now, run, true)),
             Standing::Denied { code, .. } => {
                 self.stop_waiter(now, 64 + i32::from(code), true);
                 None
@@ -217,7 +217,7 @@ impl Body {
         }
     }
 
-    fn pass(&mut self, now: Duration, run: u64, skips: bool) -> Option<Outcome> {
+    fn pass(&mut self, now: Duration, run: u64, skips: bool) -> Outcome {
         self.used = self.used.max(run);
         self.skips = skips;
         self.succeeded = None;
@@ -226,7 +226,7 @@ impl Body {
             Some(init) => init.due = true,
             None => self.start_apps(),
         }
-        Some(Outcome::Passed(run))
+        Outcome::Passed(run)
     }
 
     fn start_apps(&mut self) {

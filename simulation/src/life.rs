@@ -93,6 +93,14 @@ struct Life {
     controllers: Controllers,
     epoch: Timestamp,
     since: Instant,
+    faults: Random,
+    next_fault: Duration,
+    made_primitives: Vec<bool>,
+    made_workloads: Vec<bool>,
+    calm_since: Option<Duration>,
+    /// When people helped last, and when it was last looked whether all is over.
+    helped: Duration,
+    looked: Duration,
 }
 
 impl Life {
@@ -124,7 +132,15 @@ impl Life {
             })
             .collect();
         let clients = story.claims.iter().cloned().map(Client::new).collect();
+        let mut faults = random.fork("faults");
         Self {
+            next_fault: faults.millis(2_000, 20_000),
+            faults,
+            made_primitives: vec![false; story.primitives.len()],
+            made_workloads: vec![false; story.workloads.len()],
+            calm_since: None,
+            helped: Duration::ZERO,
+            looked: Duration::ZERO,
             cluster: Shared::new(Cluster::new(epoch, machines, History::new(way.told))),
             way,
             random: random.fork("life"),
@@ -138,74 +154,14 @@ impl Life {
     }
 
     async fn run(mut self, seed: u64) -> Outcome {
-        let mut faults = self.random.fork("faults");
-        let mut next_fault = faults.millis(2_000, 20_000);
-        let (mut made_primitives, mut made_workloads) =
-            (vec![false; self.story.primitives.len()], vec![false; self.story.workloads.len()]);
-        let (mut calm_since, mut helped, mut looked) = (None, Duration::ZERO, Duration::ZERO);
         loop {
             self.tend_operators().await;
-            let age = {
-                let shared = self.cluster.clone();
-                let mut cluster = shared.lock();
-                let age = cluster.age();
-                for (primitive, made) in self.story.primitives.iter().zip(&mut made_primitives) {
-                    if !*made && primitive.comes <= age {
-                        *made = true;
-                        people::make_primitive(&mut cluster, primitive);
-                    }
-                }
-                for (workload, made) in self.story.workloads.iter().zip(&mut made_workloads) {
-                    if !*made && workload.comes <= age {
-                        *made = true;
-                        people::make_workload(&mut cluster, workload);
-                    }
-                }
-                self.tick(&mut cluster);
-                age
-            };
-            if calm_since.is_none() && age >= next_fault && age < self.story.calm {
-                next_fault = age + faults.millis(500, 25_000);
-                self.disturb(&mut faults);
-            }
-            if calm_since.is_none() && age >= self.story.calm {
-                calm_since = Some(age);
-                let skies: Vec<_> = self.posts.iter().map(|post| post.sky.clone()).collect();
-                people::calm(&mut self.cluster.lock(), &skies, &mut faults);
-                for post in &mut self.posts {
-                    post.back_at = post.back_at.min(age);
-                }
-            }
-            let mut cluster = self.cluster.lock();
-            if let Some(since) = calm_since
-                && age - helped > Duration::from_secs(10)
-            {
-                helped = age;
-                people::help(&mut cluster, &self.story.primitives, age - since);
-                for client in &mut self.clients {
-                    client.help(&mut cluster, age - since);
-                }
-            }
-            if age - looked > Duration::from_secs(3) {
-                looked = age;
-                let all_came =
-                    made_workloads.iter().all(|made| *made) && self.clients.iter().all(Client::is_done);
-                let rest = progress::rest(&cluster);
-                if all_came && rest.is_empty() {
-                    break;
-                }
-                if let Some(since) = calm_since.filter(|since| age - *since > PATIENCE) {
-                    let detail =
-                        format!("{:?} after it became calm there is still {}", age - since, rest.join("; "));
-                    cluster.history.breaks(age, "Progress", detail);
-                }
-            }
-            if cluster.history.broken.is_some() {
+            if self.goes_on() {
+                let pause = self.random.millis(120, 400);
+                sleep(pause).await;
+            } else {
                 break;
             }
-            drop(cluster);
-            let pause = self.random.millis(120, 400);
-            sleep(pause).await;
         }
         let mut cluster = self.cluster.lock();
         Outcome {
@@ -216,6 +172,74 @@ impl Life {
             lines: cluster.history.lines.take().unwrap_or_default(),
             tally: std::mem::take(&mut cluster.history.tally),
         }
+    }
+
+    /// Everybody but the operators does what is due. Is there anything left to see?
+    fn goes_on(&mut self) -> bool {
+        let shared = self.cluster.clone();
+        let mut cluster = shared.lock();
+        let age = cluster.age();
+        self.come(&mut cluster, age);
+        self.tick(&mut cluster);
+        match self.calm_since {
+            None if age >= self.story.calm => {
+                self.calm_since = Some(age);
+                let skies: Vec<_> = self.posts.iter().map(|post| post.sky.clone()).collect();
+                people::calm(&mut cluster, &skies, &mut self.faults);
+                for post in &mut self.posts {
+                    post.back_at = post.back_at.min(age);
+                }
+            }
+            None if age >= self.next_fault => {
+                self.next_fault = age + self.faults.millis(500, 25_000);
+                self.disturb(&mut cluster);
+            }
+            Some(since) if age.saturating_sub(self.helped) > Duration::from_secs(10) => {
+                self.helped = age;
+                people::help(&mut cluster, &self.story.primitives, age.saturating_sub(since));
+                for client in &mut self.clients {
+                    client.help(&mut cluster, age.saturating_sub(since));
+                }
+            }
+            _ => {}
+        }
+        !self.is_over(&mut cluster, age) && cluster.history.broken.is_none()
+    }
+
+    fn come(&mut self, cluster: &mut Cluster, age: Duration) {
+        let (primitives, workloads) = (&self.story.primitives, &self.story.workloads);
+        for (primitive, made) in primitives.iter().zip(&mut self.made_primitives) {
+            if !*made && primitive.comes <= age {
+                *made = true;
+                people::make_primitive(cluster, primitive);
+            }
+        }
+        for (workload, made) in workloads.iter().zip(&mut self.made_workloads) {
+            if !*made && workload.comes <= age {
+                *made = true;
+                people::make_workload(cluster, workload);
+            }
+        }
+    }
+
+    /// Has everybody come, and is everybody through?
+    fn is_over(&mut self, cluster: &mut Cluster, age: Duration) -> bool {
+        if age.saturating_sub(self.looked) < Duration::from_secs(3) {
+            return false;
+        }
+        self.looked = age;
+        let all_came =
+            self.made_workloads.iter().all(|made| *made) && self.clients.iter().all(Client::is_done);
+        let rest = progress::rest(cluster);
+        if all_came && rest.is_empty() {
+            return true;
+        }
+        if let Some(since) = self.calm_since.filter(|since| age.saturating_sub(*since) > PATIENCE) {
+            let after = age.saturating_sub(since);
+            let detail = format!("{after:?} after it became calm there is still {}", rest.join("; "));
+            cluster.history.breaks(age, "Progress", detail);
+        }
+        false
     }
 
     fn tick(&mut self, cluster: &mut Cluster) {
@@ -233,16 +257,16 @@ impl Life {
         }
     }
 
-    fn disturb(&mut self, faults: &mut Random) {
+    fn disturb(&mut self, cluster: &mut Cluster) {
         let skies: Vec<_> = self.posts.iter().map(|post| post.sky.clone()).collect();
-        let request = people::disturb(&mut self.cluster.lock(), &skies, faults);
+        let request = people::disturb(cluster, &skies, &mut self.faults);
         if let Request::Crash(number) = request
             && let Some(post) = self.posts.get_mut(number)
             && let Some((task, alive)) = post.running.take()
         {
             alive.store(false, Ordering::Relaxed);
             task.abort();
-            post.back_at = self.since.elapsed() + faults.millis(100, 40_000);
+            post.back_at = self.since.elapsed() + self.faults.millis(100, 40_000);
         }
     }
 

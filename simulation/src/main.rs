@@ -133,15 +133,12 @@ fn each_flaw(arguments: &Arguments) -> ExitCode {
     let mut missed = 0;
     for flaw in FLAWS {
         let bad = many(arguments, Some(flaw), true);
-        match bad.first() {
-            Some(outcome) => {
-                let broken = outcome.broken.as_ref().map_or("", |broken| broken.invariant);
-                println!("{flaw:?}: {} seeds, {broken}", outcome.seed - arguments.start + 1);
-            }
-            None => {
-                missed += 1;
-                println!("{flaw:?}: not found in {} seeds", arguments.seeds);
-            }
+        if let Some(outcome) = bad.first() {
+            let broken = outcome.broken.as_ref().map_or("", |broken| broken.invariant);
+            println!("{flaw:?}: {} seeds, {broken}", outcome.seed - arguments.start + 1);
+        } else {
+            missed += 1;
+            println!("{flaw:?}: not found in {} seeds", arguments.seeds);
         }
     }
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

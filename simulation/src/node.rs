@@ -24,6 +24,7 @@ const RENEWAL: Duration = Duration::from_secs(10);
 const GRACE: (u64, u64) = (2, 15);
 
 /// See the module.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) name: String,
@@ -99,7 +100,7 @@ impl Cluster {
     /// The Node object and its lease.
     fn register(&mut self, node: usize, now: Duration) {
         let machine = &mut self.machines[node];
-        if machine.renewed.is_some_and(|at| now - at < RENEWAL) {
+        if machine.renewed.is_some_and(|at| now.saturating_sub(at) < RENEWAL) {
             return;
         }
         machine.renewed = Some(now);

@@ -175,7 +175,7 @@ fn taking(random: &mut Random, primitives: &[Primitive]) -> Value {
 fn workload(random: &mut Random, number: u64, comes: Duration, primitives: &[Primitive]) -> Workload {
     let mut takes = taking(random, primitives);
     let is_job = random.chance(400);
-    let most = *random.pick(&[4, 12, 30]).unwrap_or(&4);
+    let most = *random.pick(&[4, 12, 30, 100]).unwrap_or(&4);
     let failures = *random.pick(&[0, 0, 200]).unwrap_or(&0);
     let habits = format!("1,{most},{failures}");
     let mut spec = json!({"containers": [{"name": "main", "image": "app", "command": ["work"]}]});
