@@ -202,7 +202,21 @@ fn a_node_joins_is_lost_in_every_way_and_comes_back() {
     worker.start_kubelet().unwrap();
     worker.wait_until_ready().unwrap();
     goes_on(count(&worker, "far"));
+    worker.restart(Daemon::Containerd).unwrap();
+    until("the pod is heard again", || {
+        kubectl(&cluster, &["exec", "far", "--", "true"]).is_ok() && worker.wait_until_ready().is_ok()
+    });
+    goes_on(count(&worker, "far"));
     assert_eq!(boot(), first_boot);
+
+    // A folder of the machine is the same one on both.
+    let common = cluster.common_folder("test").unwrap();
+    std::fs::write(common.join("word"), "common").unwrap();
+    let word = common.join("word").display().to_string();
+    let of_both = [cluster.node_command("cat"), worker.command("cat").unwrap()];
+    for mut cat in of_both {
+        assert_eq!(text(cat.arg(&word)).unwrap(), "common");
+    }
 
     // The power: what ran has ended, and only the node's own kubelet says so.
     worker.power_off().unwrap();
@@ -213,6 +227,11 @@ fn a_node_joins_is_lost_in_every_way_and_comes_back() {
     worker.wait_until_ready().unwrap();
     assert_ne!(boot(), first_boot);
     counts_on(&cluster, "again", "n2");
+    let id = "jsonpath={.status.containerStatuses[0].containerID}";
+    let id = kubectl(&cluster, &["get", "pod", "again", "-o", id]).unwrap();
+    worker.kill_container(&id, "KILL").unwrap();
+    let killed = ["wait", "--for=jsonpath={.status.phase}=Failed", "pod/again", "--timeout=60s"];
+    kubectl(&cluster, &killed).unwrap();
 
     // The object: it goes, and a kubelet that starts makes another.
     worker.power_off().unwrap();
@@ -225,8 +244,10 @@ fn a_node_joins_is_lost_in_every_way_and_comes_back() {
     assert!(!Path::new(&format!("/var/lib/konductor/{name}/n2")).exists());
 
     // One that is there when all ends, and one that is off.
+    assert!(cluster.workers().is_empty());
     let two = [cluster.join().unwrap(), cluster.join().unwrap()];
     assert_eq!(two.each_ref().map(Worker::name), ["n2", "n3"]);
+    assert_eq!(cluster.workers().iter().map(Worker::name).collect::<Vec<_>>(), ["n2", "n3"]);
     two[1].power_off().unwrap();
     let again = Cluster::up(&Options { nodes: 3, ..options(name) }).unwrap();
     assert!(kubectl(&again, &["get", "node", "n3"]).unwrap().contains(" Ready "));
