@@ -1,7 +1,5 @@
 //! A few seeds with every test run; `cargo xtask sim` lives many.
 
-#![expect(clippy::panic, reason = "all of this file is tests")]
-
 use konductor_simulation::{Flaw, Way, live};
 use rstest::rstest;
 

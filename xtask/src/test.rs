@@ -23,8 +23,8 @@ use konductor_cluster::{Kubernetes, Progress};
 
 use self::cargo::cargo;
 use self::report::Report;
-use crate::target::Choice;
 use crate::generate;
+use crate::target::Choice;
 
 /// What to test.
 #[derive(Debug, Args)]
