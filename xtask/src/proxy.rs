@@ -66,6 +66,15 @@ pub(crate) fn refused(error: &anyhow::Error) -> Option<u16> {
 impl Proxy {
     /// Starts one and waits until the API server answers through it.
     pub(crate) fn start(kubectl: &Path, kubeconfig: &Path) -> Result<Self> {
+        Self::start_with(kubectl, kubeconfig, Stdio::inherit())
+    }
+
+    /// The same; it does not tell of each request that an API server, which goes away on purpose, has not answered.
+    pub(crate) fn start_silent(kubectl: &Path, kubeconfig: &Path) -> Result<Self> {
+        Self::start_with(kubectl, kubeconfig, Stdio::null())
+    }
+
+    fn start_with(kubectl: &Path, kubeconfig: &Path, errors: Stdio) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let socket =
@@ -79,6 +88,7 @@ impl Proxy {
             .env_remove("KUBECONFIG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(errors)
             .spawn()
             .with_context(|| format!("starting {} proxy", kubectl.display()))?;
         let mut proxy = Self { child, socket };

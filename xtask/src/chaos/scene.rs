@@ -63,7 +63,7 @@ impl Scene {
     /// On a cluster with two nodes and Konductor.
     pub(super) fn new(options: Options, cluster: Cluster, common: PathBuf) -> Result<Self> {
         let worker = cluster.workers().into_iter().next().context("a second node")?;
-        let proxy = Proxy::start(&cluster.kubectl(), &cluster.kubeconfig())?;
+        let proxy = Proxy::start_silent(&cluster.kubectl(), &cluster.kubeconfig())?;
         Ok(Self {
             options,
             cluster,

@@ -64,7 +64,8 @@ impl Work {
         let several = form == Form::Job && lock.style == Style::Jobs && random.percent(10);
         // A Once is handed over only by those who fail.
         let fails_first = random.percent(if lock.kind == Kind::Once { 50 } else { 8 });
-        let beats = 2 + random.below(13);
+        // Most are over before anybody sees them; of those that are not, a fault finds one at work.
+        let beats = if random.percent(12) { 30 + random.below(31) } else { 2 + random.below(13) };
         let script = script(&name, &holds, beats, !several, fails_first);
         let in_place = form == Form::Job && random.percent(25);
         let pod = pod_spec(&script, common, if in_place { "OnFailure" } else { "Never" }, random);
