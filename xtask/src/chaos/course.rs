@@ -1,6 +1,6 @@
 //! The order of it all: contention and faults, calm, and the end of the last hold.
 //!
-//! May touch: what [`drive`](super::drive) and [`faults`](super::faults) do. What must stay true: the first thing that is wrong
+//! May touch: what [`drive`](super::drive) and [`faults`] do. What must stay true: the first thing that is wrong
 //! ends the faults; calm is judged only after both lanes have restored what they did.
 
 use std::sync::mpsc::channel;
