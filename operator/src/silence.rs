@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_pod_is_heard_of_by_its_sidecar_and_by_its_node() {
-        let (silence, start) = (Silence::default(), Instant::now());
+        // In time to come, so that none of it has passed before a read.
+        let (silence, start) = (Silence::default(), Instant::now() + Duration::from_secs(3600));
         let tick = |second: u64| silence.read(start + Duration::from_secs(second), true);
         let seconds = |pod: &PodFacts| silence.of_pod(pod).as_secs();
         silence.hear_of_node(&lease(1));

@@ -5,6 +5,7 @@
 //! [`kubelet`]s that [`report`], [`controllers`], and pods as [`admission`] leaves them. Each operator talks through a
 //! [`network`] with a [`weather`]. Everything that happens goes into a [`history`], and every invariant that has a name is
 //! [`check`]ed against what really runs. [`flaw`]s prove that the checks find what they should.
+//! [`command`] lives many.
 //!
 //! What must stay true: the operator is the shipped one; time and chance come from the seed alone, so whatever a seed shows it
 //! shows again.
@@ -14,6 +15,7 @@ mod admission;
 mod check;
 mod clients;
 mod cluster;
+pub mod command;
 mod controllers;
 pub mod flaw;
 pub mod history;
