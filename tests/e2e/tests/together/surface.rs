@@ -158,7 +158,7 @@ async fn the_fields_explain_themselves() {
     in_namespace("explain", async |namespace| {
         for (field, words) in [
             ("gate.spec.conditions", "come true"),
-            ("mutex.spec.ttl", "without being renewed"),
+            ("mutex.spec.ttl", "before it counts as lost"),
             ("claim.spec.mode", "ArriveAndWait, which is the default"),
             ("mutex.status.holders.token", "fencing"),
         ] {
