@@ -132,7 +132,8 @@ impl<P: Resource<DynamicType = ()> + Clone + 'static> Shelf<P> {
         Some(found)
     }
 
-    /// Remembers what the API server returned for a read or a write of ours.
+    /// Remembers what the API server returned for a read or a write of ours: who decides next must not decide on the version
+    /// before it.
     pub(crate) fn put(&self, object: &Arc<P>) {
         self.written().insert(ObjectKey::of(object.meta()), Arc::clone(object));
     }
@@ -205,12 +206,6 @@ impl Caches {
 
     pub(crate) fn claim(&self, key: &ObjectKey) -> Option<Arc<Claim>> {
         self.claims.refined(key)
-    }
-
-    /// Remembers a pod as the API server returned it for a write of ours: who decides next must not decide on the
-    /// version before it.
-    pub(crate) fn wrote_pod(&self, pod: &PodRecord) {
-        self.pods.put(&Arc::new(pod.clone()));
     }
 
     pub(crate) fn job(&self, key: &ObjectKey) -> Option<Arc<Job>> {

@@ -18,12 +18,12 @@ use konductor_primitives::facts::PodFacts;
 use konductor_primitives::record::PodRecord;
 use konductor_primitives::snapshot::Participant;
 use konductor_primitives::step::Expiry;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::advice::ADVICE_PERIOD;
-use crate::client::{CallError, call};
+use crate::client::{CallError, call, delete_this};
 use crate::crowd::in_turn;
 use crate::events::Happening;
 use crate::index::{Key, ObjectKey};
@@ -101,7 +101,7 @@ async fn tell_one(
     let Some(mut claim) = seen(context, namespace, who, known) else { return Ok(()) };
     let api: Api<Claim> = Api::namespaced(context.client.clone(), namespace);
     if is_long_over(&claim, context.clock.now()) {
-        return clear(&api, &claim).await;
+        return delete_this(&api, &claim.metadata).await.map(drop);
     }
     for _ in 0..ATTEMPTS {
         let gone = is_bound_to_nobody(context, namespace, &claim, who).await?;
@@ -147,15 +147,6 @@ fn is_long_over(claim: &Claim, now: Timestamp) -> bool {
     let Some(status) = &claim.status else { return false };
     let since = granted_of(status).map(|known| now.duration_since(known.last_transition_time.0));
     status.phase.is_some_and(ClaimPhase::is_final) && since.is_some_and(|since| since > KEPT)
-}
-
-async fn clear(api: &Api<Claim>, claim: &Claim) -> Result<(), CallError> {
-    let this = Preconditions { uid: claim.metadata.uid.clone(), resource_version: None };
-    let parameters = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
-    match call(api.delete(&claim.name_any(), &parameters)).await {
-        Err(error) if !(error.is_not_found() || error.is_conflict()) => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn seen(context: &Context, namespace: &str, who: &Participant, known: &Known) -> Option<Arc<Claim>> {

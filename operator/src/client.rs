@@ -5,16 +5,21 @@
 //! every call has a deadline. Lists and watches are no calls of ours, so their answers have one in the transport: one that
 //! never began would leave a cache as it is for ever. Each request is counted: who waits idly must cost none.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use serde::de::DeserializeOwned;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 /// Longer than any call takes while the API server is well.
@@ -79,6 +84,20 @@ pub(crate) async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> R
     match tokio::time::timeout(DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(CallError::Timeout),
+    }
+}
+
+/// Deletes this very object, and says whether it was there to be deleted: not another one of its name.
+pub(crate) async fn delete_this<K>(api: &Api<K>, metadata: &ObjectMeta) -> Result<bool, CallError>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let this = Preconditions { uid: metadata.uid.clone(), resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
+    match call(api.delete(metadata.name.as_deref().unwrap_or_default(), &parameters)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -24,11 +24,11 @@ use konductor_primitives::step::Withdrawal;
 use konductor_primitives::verdict::{self, Telling, Wait, Who};
 use konductor_waiter::grant::{Grant, Verdict};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::claims;
-use crate::client::{CallError, call};
+use crate::client::{CallError, call, delete_this};
 use crate::crowd::in_turn;
 use crate::events::Happening;
 use crate::gates;
@@ -318,8 +318,9 @@ pub(crate) async fn outcome(
 ) -> Result<Patched, CallError> {
     match answer {
         Ok(written) => {
-            context.caches.wrote_pod(&written);
-            Ok(Patched::Written(Arc::new(written)))
+            let written = Arc::new(written);
+            context.caches.pods.put(&written);
+            Ok(Patched::Written(written))
         }
         Err(error) if error.is_conflict() || error.is_not_found() || error.is_invalid() => {
             let found = call(api.get_opt(&pod.name)).await?;
@@ -457,20 +458,15 @@ async fn lose(
 ) -> Result<Option<Arc<PodRecord>>, CallError> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let api: Api<PodRecord> = Api::namespaced(context.client.clone(), namespace);
-    let this = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-    let parameters = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
     context.telemetry.wrote(Write::Lost);
-    match call(api.delete(&name, &parameters)).await {
-        Ok(_) => {
-            let note = "nothing was heard of it for longer than the ttl of what it holds: its hold is lost, and it is deleted";
-            context.announcer.announce(Happening::to_pod(pod, true, "HoldLost", note.to_owned()));
-        }
-        Err(error) if error.is_not_found() || error.is_conflict() => {}
-        Err(error) => return Err(error),
+    if delete_this(&api, &pod.metadata).await? {
+        let note = "nothing was heard of it for longer than the ttl of what it holds: its hold is lost, and it is deleted";
+        context.announcer.announce(Happening::to_pod(pod, true, "HoldLost", note.to_owned()));
     }
     let found = call(api.get_opt(&name)).await?.filter(|found| found.metadata.uid == pod.metadata.uid);
-    Ok(found.map(|found| {
-        context.caches.wrote_pod(&found);
-        Arc::new(found)
-    }))
+    let found = found.map(Arc::new);
+    if let Some(found) = &found {
+        context.caches.pods.put(found);
+    }
+    Ok(found)
 }
