@@ -3,6 +3,7 @@
 //! May touch: standard output and threads. What must stay true: which seed is lived when changes nothing of how it is lived.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use crate::life::{Outcome, Way, live};
 
 /// The real operator over an API server in memory, in a cluster where everything goes wrong.
 #[derive(Debug, Parser)]
+#[command(name = "cargo xtask sim")]
 struct Arguments {
     /// How many seeds
     #[arg(long, default_value_t = 10_000)]
@@ -26,7 +28,7 @@ struct Arguments {
     replay: Option<u64>,
     /// Plant this bug, by name; `all`: one after the other, each until it is found
     #[arg(long)]
-    flaw: Option<String>,
+    flaw: Option<Planted>,
     /// Go on after a seed that ends badly
     #[arg(long)]
     all: bool,
@@ -35,14 +37,34 @@ struct Arguments {
     jobs: Option<usize>,
 }
 
+/// Which bugs to plant.
+#[derive(Clone, Copy, Debug)]
+enum Planted {
+    Each,
+    One(Flaw),
+}
+
+impl FromStr for Planted {
+    type Err = String;
+
+    /// A name that is misspelt must not be a run without a bug, which would look as if it had not been found.
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "all" {
+            return Ok(Self::Each);
+        }
+        let called = |flaw: &Flaw| format!("{flaw:?}").eq_ignore_ascii_case(name);
+        FLAWS.into_iter().find(called).map(Self::One).ok_or_else(|| format!("none of {FLAWS:?}"))
+    }
+}
+
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let named = |name: &str| FLAWS.into_iter().find(|flaw| format!("{flaw:?}").eq_ignore_ascii_case(name));
-    if arguments.flaw.as_deref() == Some("all") {
-        return each_flaw(&arguments);
-    }
-    let flaw = arguments.flaw.as_deref().and_then(named);
+    let flaw = match arguments.flaw {
+        Some(Planted::Each) => return each_flaw(&arguments),
+        Some(Planted::One(flaw)) => Some(flaw),
+        None => None,
+    };
     if let Some(seed) = arguments.replay {
         return replay(seed, flaw);
     }
