@@ -7,6 +7,8 @@
 mod cert_manager;
 #[path = "disturb_shared/operator.rs"]
 mod operator;
+#[path = "disturb_shared/outage.rs"]
+mod outage;
 #[path = "disturb_shared/webhook.rs"]
 mod webhook;
 #[path = "disturb_shared/without_konductor.rs"]
