@@ -183,6 +183,8 @@ async fn tell_pod(
         match patch_pod(context, namespace, &pod, &body, write).await? {
             Patched::Written(written) => {
                 context.queue.add_after(Key::Primitive(namespace.to_owned(), primitive.clone()), LATE);
+                // The condition may be older: told again, it is nudged so long after this.
+                context.advisor.wrote(&written.metadata);
                 announce_verdict(context, &written, &plan, &grant);
                 return Ok(None);
             }

@@ -29,6 +29,8 @@ use crate::reconcile::Context;
 use crate::rules::{Rule, of_kind};
 use crate::telemetry::Write;
 
+/// What is promised to whom nothing that it holds has a `ttl`.
+const FOREVER: GoDuration = GoDuration::from_nanoseconds(i64::MAX);
 /// The pod changes while it is renewed: read it and try again, so often.
 const ATTEMPTS: usize = 4;
 
@@ -90,18 +92,23 @@ pub(crate) async fn renew(context: &Context, caller: &Caller, request: Request) 
         if let Some(answer) = stands(&facts, run) {
             return Ok(answer);
         }
-        let Some(ttl) = shortest_ttl(context, &caller.key.namespace, &pod) else {
+        let ttl = shortest_ttl(context, &caller.key.namespace, &pod);
+        let last = facts.renewal.filter(|last| last.run == run);
+        let promised = ttl.map_or(FOREVER, |ttl| ttl.max(request.counts_on));
+        // Written down once all the same: should a `ttl` come into being, it does not count for who has not heard of it.
+        if ttl.is_none() && last.is_some_and(|last| last.promised == FOREVER) {
             return Ok(Answer::HeldForever);
-        };
-        let count = facts.renewal.filter(|last| last.run == run).map_or(1, |last| last.count + 1);
-        let renewal = Renewal { run, count, promised: ttl.max(request.counts_on) };
+        }
+        let renewal = Renewal { run, count: last.map_or(1, |last| last.count + 1), promised };
         let mut metadata = precondition(&facts);
         metadata["annotations"] = json!({RENEWED: renewal.to_string()});
         let body = json!({"metadata": metadata});
         match patch_pod(context, &caller.key.namespace, &facts, &body, Write::Renewal).await? {
             Patched::Written(_) => {
-                let nanoseconds = u64::try_from(ttl.as_nanoseconds()).unwrap_or_default();
-                return Ok(Answer::Held(Duration::from_nanos(nanoseconds)));
+                let nanoseconds = |ttl: GoDuration| u64::try_from(ttl.as_nanoseconds()).unwrap_or_default();
+                return Ok(ttl.map_or(Answer::HeldForever, |ttl| {
+                    Answer::Held(Duration::from_nanos(nanoseconds(ttl)))
+                }));
             }
             Patched::Changed(Some(fresh)) => seen = Some(fresh),
             Patched::Changed(None) => return Ok(Answer::Lost("there is no such pod")),

@@ -125,8 +125,12 @@ fn is_through<P>(
         return gone;
     };
     let told = |uid: &str| holder.told(uid);
-    // Suspended: its pods were deleted, and it queues again when it goes on.
-    participant.job.as_ref().is_some_and(|job| job.is_over() || job.suspended == Suspended::ByOthers)
+    // Suspended: its pods were deleted, and it queues again when it goes on. Being deleted: it makes no more pods, and those that
+    // it has keep it (`foreground`) as long as the ledger keeps them.
+    participant
+        .job
+        .as_ref()
+        .is_some_and(|job| job.is_over() || job.deleting || job.suspended == Suspended::ByOthers)
         || participant.has_its_successes(told)
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Body {
     /// By the second of the machine's clock at which each run started.
     pub(crate) waiter: Vec<(i64, Run)>,
     waiter_due: bool,
+    /// The sidecar that renews stands beside the waiter.
+    pub(crate) sidecar: bool,
     /// A critical init container behind the waiter.
     pub(crate) init: Option<Container>,
     pub(crate) apps: Vec<Container>,
@@ -143,6 +145,7 @@ impl Body {
             takes: Vec::new(),
             waiter: Vec::new(),
             waiter_due: true,
+            sidecar: false,
             init: None,
             apps: Vec::new(),
             file: String::new(),
@@ -388,6 +391,8 @@ impl Body {
             }
         }
         if self.is_idle() {
+            // Who obeyed with 0 has succeeded before anybody can read it.
+            self.live(now);
             let succeeded =
                 self.waiter_code() == Some(0) && self.apps.iter().all(|app| app.code() == Some(0));
             self.terminal = Some(succeeded);

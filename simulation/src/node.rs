@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use konductor_api::annotations::{GRANT, WAITER_CONTAINER};
+use konductor_api::annotations::{GRANT, HOLD_CONTAINER, WAITER_CONTAINER};
 use konductor_api::participation::PodPlan;
 use serde_json::{Value, json};
 
@@ -254,7 +254,9 @@ fn body_of(pod: &Value, node: usize) -> Body {
             .map(str::to_owned)
             .collect()
     };
-    let inits: Vec<_> = names("initContainers").into_iter().filter(|name| name != WAITER_CONTAINER).collect();
+    let mut inits = names("initContainers");
+    body.sidecar = inits.iter().any(|name| name == HOLD_CONTAINER);
+    inits.retain(|name| name != WAITER_CONTAINER && name != HOLD_CONTAINER);
     body.init = inits.first().map(|name| Container::new(name, true));
     let everything = plan.section.is_everything() && body.init.is_none();
     body.apps = names("containers")

@@ -4,7 +4,7 @@
 //! stay.
 
 use jiff::{SignedDuration, Timestamp};
-use konductor_api::annotations::WAITER_CONTAINER;
+use konductor_api::annotations::{HOLD_CONTAINER, WAITER_CONTAINER};
 use serde_json::{Value, json};
 
 use crate::kubelet::{Body, Container, Ended, Run};
@@ -51,8 +51,15 @@ pub(crate) fn write(body: &Body, clock: Clock, pod: &mut Value) {
             terminated(ended, id, &second(*started), &second(clock.at(ended.at).as_second().max(*started)))
         }
     };
+    // Here it renews nothing: it comes with the waiter and goes with the pod.
+    let sidecar_state = match (waiter, body.terminal) {
+        (None, None) => json!({"waiting": {"reason": "PodInitializing"}}),
+        (Some((started, _)), None) => json!({"running": {"startedAt": second(*started)}}),
+        (_, Some(_)) => json!({"terminated": {"exitCode": 0, "reason": "Completed"}}),
+    };
     let waiter_id = waiter.map(|(_, run)| run.id.clone());
     let mut inits = vec![status(WAITER_CONTAINER, waiter_id.as_deref(), &waiter_state, body.waiter.len())];
+    inits.extend(body.sidecar.then(|| status(HOLD_CONTAINER, None, &sidecar_state, body.waiter.len())));
     inits.extend(body.init.iter().map(|init| container(init, clock)));
     let apps: Vec<_> = body.apps.iter().map(|app| container(app, clock)).collect();
     pod["status"]["initContainerStatuses"] = json!(inits);

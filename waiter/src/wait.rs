@@ -16,6 +16,8 @@ use crate::{rfc3339, sys, text};
 const DENIED: u8 = 64;
 /// The command line or the environment is wrong: no pod was waited for.
 const USAGE: u8 = 2;
+/// An earlier run has let the pod through, and this one is there to be seen.
+const RETURNED: u8 = 3;
 /// After a look that failed, look again so many milliseconds later.
 const SOON: i32 = 1_000;
 
@@ -32,8 +34,9 @@ Usage: konductor-wait [--grant PATH] [--state DIR] [--once DIR]
 The second form runs the command if this pod is the one that does it, and else ends with 0.
 
 Environment: KONDUCTOR_POD_UID (needed), KONDUCTOR_POD_NAME, KONDUCTOR_POD_NAMESPACE, KONDUCTOR_WAITS_FOR, KONDUCTOR_SINCE,
-KONDUCTOR_SETTLE_MS (how long after its start it goes on waiting although it was granted [default: 0]).
-Exit code: 0 granted, 65 to 127 denied for good, 130 or 143 ended by a signal, 2 wrong usage. Of the second form: that of
+KONDUCTOR_SETTLE_MS (how long after its start it goes on waiting although it was granted [default: 0]),
+KONDUCTOR_RESTART_POLICY (that of the pod; under OnFailure the first run after one that was granted ends with 3).
+Exit code: 0 granted, 3 see above, 65 to 127 denied for good, 130 or 143 ended by a signal, 2 wrong usage. Of the second form: that of
 the command, 0 if there is nothing to do, 125 if that is not known, 126 or 127 if the command cannot be run.";
 
 /// What to wait for, and on whose behalf.
@@ -47,6 +50,8 @@ pub struct Wait {
     greeting: String,
     /// In milliseconds, as [`sys::ticks`] has them.
     settled_at: i64,
+    /// See [`Wait::has_returned`].
+    on_failure: bool,
 }
 
 /// Waits as the command line and the environment say, and returns the exit code.
@@ -106,6 +111,7 @@ impl Wait {
             once,
             myself: Myself { pod_uid, started_at: now },
             settled_at: sys::ticks().saturating_add(settle),
+            on_failure: known("KONDUCTOR_RESTART_POLICY").is_some_and(|policy| policy == "OnFailure"),
             greeting: format!(
                 "waiting for {what}\nsince {since}\nwho holds it, and which place this pod has: \
                  kubectl describe pod {name} -n {namespace}"
@@ -117,6 +123,10 @@ impl Wait {
         // First of all: as process 1 we are deaf to SIGTERM until it is redirected.
         let mut watch = Watch::new(self.grant.as_ref());
         say(&self.greeting);
+        if self.has_returned() {
+            say("an earlier run of this init container let the pod through; ends once, so that the kubelet reports this one");
+            return RETURNED;
+        }
         let mut seen = Standing::Ungranted;
         let mut prepared = false;
         loop {
@@ -144,6 +154,13 @@ impl Wait {
                 _ => i32::MAX,
             });
         }
+    }
+
+    /// Is this the first run after one that let the pod through, where nobody would see it wait? Under `OnFailure` a kubelet
+    /// holds that who has ended with 0 never runs again, and keeps every later status of the pod to itself; a failure it
+    /// reports, and what comes after that.
+    fn has_returned(&self) -> bool {
+        self.on_failure && self.mark.is_first_after_use().unwrap_or(false)
     }
 
     /// Once, and before anything is judged: what an earlier run decided is no longer so.

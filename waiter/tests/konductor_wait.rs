@@ -220,6 +220,24 @@ fn a_used_grant_opens_nothing_for_the_next_run() {
 }
 
 #[test]
+fn where_its_kubelet_would_not_report_it_the_first_run_after_a_used_grant_fails_once() {
+    let volumes = Volumes::mounted();
+    let start = || volumes.start_with(&[("KONDUCTOR_RESTART_POLICY", "OnFailure")]);
+    for run in 1..3 {
+        let waits = start();
+        volumes.go(run);
+        assert_eq!(waits.ends().1, 0);
+        let (log, code) = start().ends();
+        assert_eq!(code, 3, "{log:?}");
+        assert!(log[0].contains("let the pod through"), "{log:?}");
+    }
+    let mut never = volumes.start_with(&[("KONDUCTOR_RESTART_POLICY", "Never")]);
+    never.waits_saying("grant 2 was used by an earlier run");
+    volumes.go(3);
+    assert_eq!(never.ends().1, 0);
+}
+
+#[test]
 fn too_young_it_waits_on_and_a_grant_that_is_withdrawn_meanwhile_opens_nothing() {
     let volumes = Volumes::mounted();
     let started = Instant::now();

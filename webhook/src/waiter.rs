@@ -123,6 +123,11 @@ pub fn container(settings: &Settings, plan: &PodPlan, spec: &Value) -> Value {
     {
         variables.push(json!({"name": "KONDUCTOR_SETTLE_MS", "value": SETTLE_MILLISECONDS}));
     }
+    // The only policy under which a kubelet would not report that the waiter runs again: see `has_returned` there.
+    let on_failure = at(spec, &["restartPolicy"]).filter(|policy| *policy == "OnFailure");
+    if let Some((policy, variables)) = on_failure.zip(container["env"].as_array_mut()) {
+        variables.push(json!({"name": "KONDUCTOR_RESTART_POLICY", "value": policy}));
+    }
     container
 }
 

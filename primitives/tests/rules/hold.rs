@@ -224,7 +224,7 @@ fn jobs_hold(pods: &[&str]) -> Holder {
 #[case::failed_by_a_status_write_over_a_live_pod(job("j").failed(), vec![pod("a").at_work()])]
 #[case::complete_over_a_live_pod(job("j").complete(), vec![pod("a").at_work()])]
 #[case::suspended_while_a_pod_runs(job("j").suspended(), vec![pod("a").at_work().deleting()])]
-#[case::deleting_until_it_is_gone(job("j").deleting(), vec![pod("a").done(137).over("Failed"), pod("b").done(1)])]
+#[case::deleting_while_a_pod_runs(job("j").deleting(), vec![pod("a").done(137).over("Failed"), pod("b").at_work()])]
 #[case::one_of_two_successes(job("j").completions(Some(2)), vec![pod("a").done(0)])]
 #[case::two_successes_of_one_index(
     job("j").completions(Some(2)).indexed(),
@@ -243,6 +243,11 @@ fn a_job_keeps_its_hold(#[case] sketch: JobSketch, #[case] pods: Vec<PodSketch>)
 #[rstest]
 #[case::complete(job("j").complete(), vec![pod("a").done(0).over("Succeeded")], Evidence::P1, Succeeded)]
 #[case::failed(job("j").failed(), vec![pod("a").done(1).over("Failed")], Evidence::P1, Failed)]
+#[case::deleting_until_the_ledger_lets_its_pods_go(
+    job("j").deleting(),
+    vec![pod("a").done(137).over("Failed"), pod("b").at_work().withdrawn(1, 1).deleting().on_a_node_that_is_gone()],
+    Evidence::A2, Failed
+)]
 #[case::suspended_and_all_pods_dead(job("j").suspended(), vec![pod("a").done(143).over("Failed")], Evidence::P1, GaveBack)]
 #[case::its_one_success_is_proven(job("j"), vec![pod("a").done(0).withdrawn(1, 1)], Evidence::P2, Succeeded)]
 #[case::a_failed_attempt_and_a_success(
