@@ -22,6 +22,7 @@ use konductor_primitives::record::PodRecord;
 use konductor_primitives::snapshot::{OfJob, Participant};
 use konductor_primitives::step::Lookup;
 use konductor_primitives::verdict::{self, Who};
+use kube::api::ListParams;
 use kube::{Api, Resource};
 
 use crate::caches::{Caches, NODE_LEASES};
@@ -31,6 +32,9 @@ use crate::index::{self, ObjectKey};
 use crate::nodes;
 use crate::reconcile::Context;
 use crate::rules::Read;
+
+/// Label of a Job's pods, which outlives the reference to it.
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
 /// What this reconcile has got from the API server itself, by UID.
 #[derive(Default)]
@@ -44,6 +48,8 @@ pub(crate) struct Known {
     pub(crate) owners: BTreeMap<String, JobFacts>,
     /// UIDs of the pods whose silence counts.
     pub(crate) counted: BTreeSet<String>,
+    /// By name: Jobs that were asked for without a UID, and pods that live on without them.
+    pub(crate) outlived: BTreeSet<String>,
     /// See [`Lookup::key`].
     pub(crate) absent: BTreeSet<String>,
 }
@@ -199,7 +205,9 @@ impl Known {
 
     /// What was read before the primitive was read again proves nothing about what is decided on now.
     pub(crate) fn forget_what_may_change(&mut self) {
-        *self = Self { absent: std::mem::take(&mut self.absent), ..Self::default() };
+        let (absent, outlived) = (std::mem::take(&mut self.absent), std::mem::take(&mut self.outlived));
+        // A Job that is gone may be so only in part: one goes with the other.
+        *self = Self { outlived, absent, ..Self::default() };
     }
 }
 
@@ -255,11 +263,34 @@ pub(crate) async fn look(
                 if let Some(job) = found.as_ref().filter(|_| lookup.uid.is_empty()) {
                     known.owners.insert(lookup.name.clone(), JobFacts::of(job));
                 }
+                if lookup.uid.is_empty()
+                    && is_outlived(context, namespace, &lookup.name, found.as_ref()).await?
+                {
+                    known.outlived.insert(lookup.name.clone());
+                }
                 note(found, lookup, &mut known.jobs, &mut known.absent);
             }
         }
     }
     Ok(())
+}
+
+/// Do pods that were told on behalf of a Job of that name live on without it? They do under `--cascade=orphan`, and for as long as
+/// they take to end under any other.
+async fn is_outlived(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    present: Option<&Job>,
+) -> Result<bool, CallError> {
+    let api: Api<PodRecord> = Api::namespaced(context.client.clone(), namespace);
+    let of_name = ListParams::default().labels(&format!("{JOB_NAME}={name}"));
+    let pods = call(api.list(&of_name)).await?.items.into_iter().map(Arc::new);
+    let uid = present.and_then(|job| job.metadata.uid.as_deref());
+    Ok(pods.map(|pod| facts(&context.caches, &pod)).any(|pod| {
+        let owner = index::job_of(&pod.object().metadata).map(|job| job.uid.as_str());
+        pod.finalizer && !pod.is_dead() && (owner.is_none() || owner != uid)
+    }))
 }
 
 /// Whether somebody still vouches that the machine of this pod is off, and whether its kubelet was heard of. That a node came back

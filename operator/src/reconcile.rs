@@ -172,6 +172,7 @@ async fn settle<P: Rule>(
             strays: known.pods.values().map(|pod| known.facts(&context.caches, pod)).collect(),
             fresh: known.pods.keys().cloned().collect(),
             owners: known.owners.clone(),
+            outlived: known.outlived.clone(),
             absent: known.absent.clone(),
             now: context.clock.now(),
         };

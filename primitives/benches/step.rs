@@ -94,6 +94,7 @@ fn snapshot<P>(primitive: P, participants: Vec<Participant>) -> Snapshot<P> {
         objects: BTreeMap::new(),
         owners: BTreeMap::new(),
         strays: Vec::new(),
+        outlived: BTreeSet::new(),
         fresh: BTreeSet::new(),
         absent: BTreeSet::new(),
         now: now(),

@@ -31,6 +31,8 @@ pub struct Snapshot<P> {
     pub strays: Vec<PodFacts>,
     /// UIDs of pods that were read from the API server itself, with their nodes, after the primitive was read.
     pub fresh: BTreeSet<String>,
+    /// Names of Jobs that are gone, or are others by now, while pods that were told on their behalf live on, said the API server.
+    pub outlived: BTreeSet<String>,
     /// What the API server itself said is gone, see [`crate::step::Lookup::key`].
     pub absent: BTreeSet<String>,
     /// The time.

@@ -179,7 +179,7 @@ fn is_given_up(who: &Participant, snapshot: &Snapshot<WaitGroup>, lookups: &mut 
 }
 
 /// Nobody in sight comes under that key. A pod that was told carries our finalizer until it is counted, so one that is
-/// gone never started; a Job that is gone has ended.
+/// gone never started; a Job that is gone has ended with the last of its pods.
 fn unseen(key: &MemberKey, snapshot: &Snapshot<WaitGroup>, lookups: &mut Vec<Lookup>) -> Fate {
     let (kind, name, uid) = match key {
         MemberKey::Pod { name, uid } => (ParticipantKind::Pod, name.as_str(), uid.clone()),
@@ -194,6 +194,7 @@ fn unseen(key: &MemberKey, snapshot: &Snapshot<WaitGroup>, lookups: &mut Vec<Loo
     let lookup = Lookup { kind, name: name.to_owned(), uid };
     let gone = snapshot.absent.contains(&lookup.key());
     match (key, snapshot.owners.get(name)) {
+        (MemberKey::Job(_) | MemberKey::Index(..), _) if snapshot.outlived.contains(name) => Fate::Open,
         (MemberKey::Pod { .. }, _) if gone => Fate::Leaves,
         // Another Job of that name, which is no member.
         (MemberKey::Job(_), Some(_)) => Fate::Done,

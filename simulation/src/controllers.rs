@@ -249,6 +249,7 @@ fn make_pod(cluster: &mut Cluster, job: &Value, name: &str, uid: &str) {
         metadata = json!({});
     }
     metadata["name"] = json!(name);
+    metadata["labels"] = json!({"batch.kubernetes.io/job-name": job["metadata"]["name"]});
     metadata["ownerReferences"] = json!([{
         "apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": uid, "controller": true,
     }]);

@@ -57,6 +57,7 @@ pub(crate) struct Habits {
 }
 
 /// See the module.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of a machine")]
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     pub(crate) name: String,

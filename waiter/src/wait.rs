@@ -124,7 +124,9 @@ impl Wait {
         let mut watch = Watch::new(self.grant.as_ref());
         say(&self.greeting);
         if self.has_returned() {
-            say("an earlier run of this init container let the pod through; ends once, so that the kubelet reports this one");
+            say(
+                "an earlier run of this init container let the pod through; ends once, so that the kubelet reports this one",
+            );
             return RETURNED;
         }
         let mut seen = Standing::Ungranted;

@@ -82,6 +82,7 @@ macro_rules! kinds {
                             objects: seen.objects,
                             owners: BTreeMap::new(),
                             strays: Vec::new(),
+                            outlived: BTreeSet::new(),
                             fresh: seen.fresh,
                             absent: seen.absent,
                             now: seen.now,

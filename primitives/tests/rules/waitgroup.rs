@@ -322,6 +322,19 @@ fn is_asked_for(
 }
 
 #[rstest]
+#[case::a_job(MemberKey::Job("j".to_owned()))]
+#[case::an_index(key_of_index("job/j"))]
+fn of_a_job_that_is_gone_is_open_while_its_pods_live_on(#[case] key: MemberKey) {
+    let mut snapshot = member(&key);
+    snapshot.absent.insert("job/j".to_owned());
+    snapshot.outlived.insert("j".to_owned());
+    let lives_on = step(&snapshot);
+    assert_eq!((counts(&lives_on.status), lives_on.lookups), ((1, 0), vec![]));
+    snapshot.outlived.clear();
+    assert_eq!(counts(&step(&snapshot).status), (0, 1));
+}
+
+#[rstest]
 #[case::a_job_that_is_no_member_has_taken_the_name(MemberKey::Job("j".to_owned()), job("j").made_again(), (0, 1))]
 #[case::the_job_of_that_index_is_over(key_of_index("job/j"), job("j").complete(), (0, 1))]
 #[case::the_job_of_that_index_goes_on(key_of_index("job/j"), job("j"), (1, 0))]

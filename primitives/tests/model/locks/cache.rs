@@ -279,6 +279,7 @@ impl<R: Rule> Cache<R> {
             owners,
             strays,
             fresh: (0..PODS).filter(|pod| seen.fresh[*pod]).map(uid).collect(),
+            outlived: BTreeSet::new(),
             absent,
             now: at(1000),
         };

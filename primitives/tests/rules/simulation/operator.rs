@@ -185,6 +185,7 @@ impl Operator {
             owners: BTreeMap::new(),
             strays: known.pods.values().map(|sketch| self.facts(sketch, world)).collect(),
             fresh: known.pods.values().map(|sketch| self.facts(sketch, world).uid).collect(),
+            outlived: BTreeSet::new(),
             absent: known.absent.clone(),
             now: at(world.second()),
         }

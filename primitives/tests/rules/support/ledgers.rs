@@ -200,6 +200,7 @@ pub(crate) fn snapshot<P>(primitive: P, participants: Vec<Participant>) -> Snaps
         objects: BTreeMap::new(),
         owners: BTreeMap::new(),
         strays: Vec::new(),
+        outlived: BTreeSet::new(),
         absent: BTreeSet::new(),
         now: at(50),
     }
