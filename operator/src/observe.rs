@@ -289,7 +289,7 @@ async fn is_outlived(
     let uid = present.and_then(|job| job.metadata.uid.as_deref());
     Ok(pods.map(|pod| facts(&context.caches, &pod)).any(|pod| {
         let owner = index::job_of(&pod.object().metadata).map(|job| job.uid.as_str());
-        pod.finalizer && !pod.is_dead() && (owner.is_none() || owner != uid)
+        pod.finalizer && !pod.is_dead() && owner.is_none_or(|owner| Some(owner) != uid)
     }))
 }
 

@@ -3,7 +3,6 @@
 //! May touch: the target folder, by way of cargo. What must stay true: the program that lives the seeds is optimised, because
 //! there are many of them; what it can be told is written down there alone, its help too.
 
-use std::ffi::OsStr;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -22,16 +21,11 @@ pub(crate) struct Options {
 
 /// Lives them.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    simulate(&options.arguments)
-}
-
-/// The same for whoever knows what to tell it.
-pub(crate) fn simulate(arguments: &[impl AsRef<OsStr>]) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(program)
         .current_dir(root())
         .args(["run", "--release", "--quiet", "--locked", "--package", "konductor-simulation", "--"])
-        .args(arguments)
+        .args(&options.arguments)
         .status()
         .context("running cargo")?;
     ensure!(status.success(), "the simulation failed: `cargo xtask sim --replay SEED` tells how a seed ends");
